@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+pytest_plugins = ["pytester", "tests.plugins.no_skips", "tests.plugins.state_guard"]
+
+TESTS = Path(__file__).parent / "tests"
+
+# No test is timed. In CI the same examples are tried each time, so that a red run can be repeated.
+settings.register_profile(
+    "corestream", deadline=None, derandomize="CI" in os.environ, print_blob=True
+)
+settings.load_profile("corestream")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Keeps --doctest-modules from importing the programs that tests run in subprocesses."""
+    is_program = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if is_program and TESTS in collection_path.parents else None

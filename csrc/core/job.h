@@ -1,0 +1,32 @@
+// What a stream runs.
+#pragma once
+
+#include "completion.h"
+#include "cpu_list.h"
+
+namespace corestream {
+
+class StreamSet;
+
+// The stream that the calling code runs on.
+struct StreamContext {
+  int index = 0;
+  CpuList cpus;
+  int team_size = 1;
+  StreamSet* streams = nullptr;
+};
+
+// nullptr on a thread that is not a stream.
+const StreamContext* current_stream() noexcept;
+
+class Job : public Completion {
+ public:
+  // On a stream's thread, after try_start() succeeded. Lets go of its inputs, then calls
+  // finish(), at once or later from another thread. Errors are kept for whoever waits.
+  virtual void run(const StreamContext& stream) noexcept = 0;
+
+  // The job will never run: lets go of its inputs. After try_cancel() succeeded.
+  virtual void drop() noexcept = 0;
+};
+
+}  // namespace corestream

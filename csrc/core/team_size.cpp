@@ -1,0 +1,35 @@
+#include "team_size.h"
+
+#include <atomic>
+
+#include "openmp.h"
+
+namespace corestream {
+namespace {
+
+std::atomic<void (*)()> initialise_thread{nullptr};
+std::atomic<int (*)(int)> exchange_library_threads{nullptr};
+
+}  // namespace
+
+void set_team_size_hooks(TeamSizeHooks hooks) {
+  initialise_thread = hooks.initialise_thread;
+  exchange_library_threads = hooks.exchange_library_threads;
+}
+
+ScopedTeamSize::ScopedTeamSize(int size) {
+  if (auto* initialise = initialise_thread.load()) initialise();
+  const auto& runtime = openmp();
+  if (runtime.kind != OpenMPKind::none) {
+    openmp_before_ = runtime.get_max_threads();
+    runtime.set_num_threads(size);
+  }
+  if (auto* exchange = exchange_library_threads.load()) library_before_ = exchange(size);
+}
+
+ScopedTeamSize::~ScopedTeamSize() {
+  if (openmp_before_ > 0) openmp().set_num_threads(openmp_before_);
+  if (auto* exchange = exchange_library_threads.load()) exchange(library_before_);
+}
+
+}  // namespace corestream

@@ -1,0 +1,43 @@
+// corestream._torch: what runs torch models.
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "bind_executor.h"
+#include "errors.h"
+#include "job.h"
+#include "tensor_parts.h"
+
+namespace py = pybind11;
+
+namespace corestream::python {
+namespace {
+
+std::vector<std::vector<at::Tensor>> split(const std::vector<at::Tensor>& tensors,
+                                           const std::vector<int64_t>& dims,
+                                           const std::vector<int64_t>& lengths) {
+  std::vector<TensorSplit> splits;
+  splits.reserve(tensors.size());
+  for (size_t leaf = 0; leaf < tensors.size(); ++leaf)
+    splits.push_back({tensors[leaf], dims[leaf]});
+  return split_tensors(splits, lengths);
+}
+
+}  // namespace
+}  // namespace corestream::python
+
+PYBIND11_MODULE(_torch, module) {
+  using namespace corestream::python;
+  register_error_translators();
+  module.attr("torch_version") = CORESTREAM_TORCH_VERSION;
+  module.attr("version") = CORESTREAM_VERSION;
+  bind_callees(module);
+  bind_handle(module);
+  bind_executor(module);
+  module.def("split_tensors", &split, py::arg("tensors"), py::arg("dims"), py::arg("lengths"));
+  module.def("concat_tensors", &corestream::concat_tensors, py::arg("parts"), py::arg("dim"),
+             py::call_guard<py::gil_scoped_release>());
+  module.def("current_stream_index", []() -> std::optional<int> {
+    const auto* stream = corestream::current_stream();
+    return stream == nullptr ? std::nullopt : std::optional<int>(stream->index);
+  });
+}

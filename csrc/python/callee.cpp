@@ -1,0 +1,96 @@
+#include "callee.h"
+
+#include <cxxabi.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/jit/python/module_python.h>
+#include <torch/csrc/jit/python/pybind_utils.h>
+#include <torch/csrc/jit/python/python_ivalue.h>
+
+namespace corestream::python {
+namespace {
+
+using torch::inductor::AOTIModelPackageLoader;
+
+std::shared_ptr<TorchScriptRunner> runner_of(const py::object& module) {
+  if (const auto script_module = torch::jit::as_module(module)) {
+    auto method = script_module->get_method("forward");
+    return std::make_shared<TorchScriptRunner>(method.function(), script_module->_ivalue());
+  }
+  if (py::isinstance<torch::jit::StrongFunctionPtr>(module)) {
+    // The compilation unit owns the function; the Python object keeps the unit alive.
+    const auto function = module.cast<torch::jit::StrongFunctionPtr>();
+    return std::make_shared<TorchScriptRunner>(*function.function_, c10::IValue());
+  }
+  throw py::type_error("module must be a torch.jit.ScriptModule or ScriptFunction; got " +
+                       py::repr(module).cast<std::string>() + "; script or trace it first");
+}
+
+// The C++ loader inside the Python object. torch binds a class derived from the public one
+// without a header for it; the type information tells whether the base is at offset 0.
+AOTInductorRunner::Loader loader_of(const py::object& object) {
+  auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+  const auto* bound = py::detail::get_type_info(Py_TYPE(object.ptr()));
+  if (bound != nullptr && bound->cpptype != nullptr) {
+    const auto* single_base = dynamic_cast<const abi::__si_class_type_info*>(bound->cpptype);
+    const bool is_loader = *bound->cpptype == typeid(AOTIModelPackageLoader);
+    const bool has_loader =
+        single_base != nullptr && *single_base->__base_type == typeid(AOTIModelPackageLoader);
+    if (is_loader || has_loader) {
+      auto* loader =
+          static_cast<AOTIModelPackageLoader*>(instance->get_value_and_holder().value_ptr());
+      // The Python object owns the loader, and must be let go of under the GIL.
+      auto owner = std::shared_ptr<PyObject>(py::object(object).release().ptr(), [](PyObject* raw) {
+        if (Py_IsInitialized() == 0) return;
+        const py::gil_scoped_acquire gil;
+        Py_DECREF(raw);
+      });
+      return {std::move(owner), loader};
+    }
+  }
+  throw py::type_error(
+      "package must be the path of a .pt2 file or what aoti_load_package() "
+      "returned; got " +
+      py::repr(object).cast<std::string>() + "; give the path");
+}
+
+}  // namespace
+
+TorchScriptCallee::TorchScriptCallee(const py::object& module) : runner_(runner_of(module)) {}
+
+std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py::dict& kwargs,
+                                                 const CallerState& state) {
+  std::optional<c10::IValue> self;
+  if (!runner_->owner().isNone()) self = runner_->owner();
+  auto inputs = torch::jit::createStackForSchema(
+      runner_->function().getSchema(), torch::jit::tuple_slice(args), kwargs, std::move(self));
+  auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
+  return std::make_unique<GraphCall>(std::move(job), py::none());
+}
+
+AOTInductorCallee::AOTInductorCallee(std::string path, int num_runners)
+    : runner_(std::make_shared<AOTInductorRunner>(std::move(path), num_runners)) {}
+
+AOTInductorCallee::AOTInductorCallee(const py::object& loader)
+    : runner_(std::make_shared<AOTInductorRunner>(loader_of(loader))) {}
+
+void AOTInductorCallee::set_structure(py::object flatten, py::object unflatten) {
+  flatten_ = std::move(flatten);
+  unflatten_ = std::move(unflatten);
+}
+
+std::unique_ptr<Call> AOTInductorCallee::prepare(const py::tuple& args, const py::dict& kwargs,
+                                                 const CallerState& state) {
+  torch::jit::Stack inputs;
+  for (const py::handle tensor : flatten_(args, kwargs)) {
+    inputs.emplace_back(tensor.cast<at::Tensor>());
+  }
+  auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
+  return std::make_unique<GraphCall>(std::move(job), unflatten_);
+}
+
+std::unique_ptr<Call> PythonCallee::prepare(const py::tuple& args, const py::dict& kwargs,
+                                            const CallerState& state) {
+  return std::make_unique<PythonCall>(std::make_shared<PythonJob>(callable_, args, kwargs, state));
+}
+
+}  // namespace corestream::python

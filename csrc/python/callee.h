@@ -1,0 +1,64 @@
+// What a Task calls: turns Python arguments into a job of the right kind.
+#pragma once
+
+#include <torch/csrc/jit/api/function_impl.h>
+
+#include "aoti_runner.h"
+#include "call.h"
+#include "torchscript_runner.h"
+
+namespace corestream::python {
+
+class Callee {
+ public:
+  virtual ~Callee() = default;
+
+  // With the GIL. Throws TypeError or RuntimeError, as the model would, for wrong arguments.
+  virtual std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
+                                        const CallerState& state) = 0;
+};
+
+class TorchScriptCallee final : public Callee {
+ public:
+  // A torch.jit.ScriptModule or ScriptFunction.
+  explicit TorchScriptCallee(const py::object& module);
+
+  std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
+                                const CallerState& state) override;
+  bool has_forks() const { return runner_->has_forks(); }
+
+ private:
+  std::shared_ptr<TorchScriptRunner> runner_;
+};
+
+class AOTInductorCallee final : public Callee {
+ public:
+  AOTInductorCallee(std::string path, int num_runners);
+
+  // `loader`: the torch._C._aoti.AOTIModelPackageLoader of a loaded package.
+  explicit AOTInductorCallee(const py::object& loader);
+
+  // flatten(args, kwargs) -> list of tensors; unflatten(list of tensors) -> outputs.
+  void set_structure(py::object flatten, py::object unflatten);
+
+  std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
+                                const CallerState& state) override;
+  std::vector<std::string> call_spec() { return runner_->call_spec(); }
+
+ private:
+  std::shared_ptr<AOTInductorRunner> runner_;
+  py::object flatten_, unflatten_;
+};
+
+class PythonCallee final : public Callee {
+ public:
+  explicit PythonCallee(py::object callable) : callable_(std::move(callable)) {}
+
+  std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
+                                const CallerState& state) override;
+
+ private:
+  py::object callable_;
+};
+
+}  // namespace corestream::python

@@ -1,0 +1,3 @@
+# What the build wrote down (cmake/install.cmake).
+
+torch_version: str

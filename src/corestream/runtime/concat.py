@@ -1,0 +1,96 @@
+"""Joins what the streams returned into what one call would have returned."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import torch
+
+from corestream import _native
+from corestream.runtime.hints import HintTree
+from corestream.runtime.structure import children, rebuild
+
+_COMPARABLE = (int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
+
+
+class _Default:
+    """The hint where none was given: join every tensor along dim 0."""
+
+
+DEFAULT = _Default()
+
+
+def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: str = "output") -> Any:
+    """Joins one output per stream, of equal structure.
+
+    Tensors are concatenated along the hint's dimension, 0 without a hint. Where the hint is
+    None the first stream's value is returned. Values that are no tensors must be equal.
+
+    Raises:
+        ValueError: The outputs cannot be one: structures or values differ, a tensor has no dim
+            to join along, or the hint does not fit.
+    """
+    first = outputs[0]
+    if hint is None or len(outputs) == 1:
+        return first
+    if isinstance(first, torch.Tensor):
+        return _concat_tensors(outputs, hint, path=path)
+    pairs = children(first)
+    if pairs is None:
+        return _common_value(outputs, hint, path=path)
+    lists = [pairs]
+    for output in outputs[1:]:
+        other = children(output) if type(output) is type(first) else None
+        if other is None or [key for key, _ in other] != [key for key, _ in pairs]:
+            raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
+        lists.append(other)
+    hints = _inner_hints(pairs, hint, path=path)
+    contents = [
+        concat_outputs([part[index][1] for part in lists], inner, path=f"{path}[{key!r}]")
+        for index, ((key, _), inner) in enumerate(zip(pairs, hints, strict=True))
+    ]
+    return rebuild(first, contents)
+
+
+def _advice(path: str, constraint: str) -> str:
+    return (
+        f"{path} must {constraint}; give an output_concat_hint with None to keep the first "
+        f"stream's value, or concat_output=False for the list of all"
+    )
+
+
+def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: str) -> torch.Tensor:
+    dim = 0 if hint is DEFAULT else hint
+    rank = outputs[0].dim()
+    if not isinstance(dim, int):
+        raise ValueError(_advice(path, f"be a container for the hint {hint!r}; got a tensor"))
+    if not -rank <= dim < rank:
+        shape = tuple(outputs[0].shape)
+        raise ValueError(_advice(path, f"have a dim {dim} to be joined along; got shape {shape}"))
+    if not all(isinstance(output, torch.Tensor) for output in outputs):
+        raise ValueError(_advice(path, f"be a tensor on every stream; got {outputs!r}"))
+    return _native.torch_ext.concat_tensors(outputs, dim)
+
+
+def _common_value(outputs: list[Any], hint: HintTree, *, path: str) -> Any:
+    first = outputs[0]
+    if not (hint is DEFAULT or isinstance(hint, int)):
+        raise ValueError(_advice(path, f"be a container for the hint {hint!r}; got {first!r}"))
+    for output in outputs[1:]:
+        is_same = output is first or (
+            isinstance(first, _COMPARABLE) and type(output) is type(first) and output == first
+        )
+        if not is_same:
+            raise ValueError(_advice(path, f"be equal on every stream; got {first!r}, {output!r}"))
+    return first
+
+
+def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: str) -> list[HintTree]:
+    if hint is DEFAULT or isinstance(hint, int):
+        return [hint] * len(pairs)
+    keys = [key for key, _ in pairs]
+    given = list(hint) if isinstance(hint, dict) else list(range(len(hint)))
+    if sorted(map(repr, given)) != sorted(map(repr, keys)):
+        raise ValueError(_advice(path, f"have the entries {given} of the hint; got {keys}"))
+    return [hint[key] for key in keys] if isinstance(hint, dict) else list(hint)

@@ -1,0 +1,227 @@
+"""Pinned streams that run tasks."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from corestream import _native
+from corestream.cpu.pool import CPUPool
+from corestream.errors import ShutDown
+from corestream.runtime.audit import Audit, audit_streams
+from corestream.runtime.environment import warn_of_problems
+from corestream.runtime.future import Future
+from corestream.runtime.lifecycle import shut_down_at_exit
+
+if TYPE_CHECKING:
+    pass
+
+_numbers = itertools.count()
+_live: weakref.WeakSet[TaskExecutor] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """One stream of an executor.
+
+    Attributes:
+        core_ids: Its CPUs; member i of its team is pinned to the i-th.
+        team_size: Threads of its parallel regions, the worker included.
+        thread_ids: Linux thread ids of the members, the worker first.
+
+    Thread-safe: a value that never changes.
+    """
+
+    core_ids: tuple[int, ...]
+    team_size: int
+    thread_ids: tuple[int, ...]
+
+
+class TaskExecutor:
+    """Streams that own the cores of a pool and run tasks on them.
+
+    A stream is one worker thread and its OpenMP team, pinned to a part of the pool, for as long
+    as the executor lives. Tasks wait in one queue; the first idle stream takes the oldest.
+
+    Args:
+        cpu_pool: The cores; None: ``CPUPool()``, all that this process may use.
+        num_streams: The pool is split into this many parts.
+        queue_capacity: Tasks that may wait; None: any number. A task that would exceed it is
+            refused with QueueFull.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: ``num_streams`` is not between 1 and ``len(cpu_pool)``.
+        OSError: A core could not be had or a thread not made; nothing is left running.
+
+    Example:
+        >>> import corestream, torch
+        >>> with corestream.TaskExecutor(num_streams=1) as executor:
+        ...     future = executor.submit(torch.ones, 2)
+        ...     future.get()
+        tensor([1., 1.])
+
+    Thread-safe; starting, waiting and shutting down release the GIL.
+    """
+
+    def __init__(
+        self,
+        cpu_pool: CPUPool | None = None,
+        num_streams: int = 1,
+        *,
+        queue_capacity: int | None = None,
+    ) -> None:
+        self._pool = CPUPool() if cpu_pool is None else cpu_pool
+        if not isinstance(self._pool, CPUPool):
+            raise TypeError(
+                f"cpu_pool must be a CPUPool; got {cpu_pool!r}; write CPUPool({cpu_pool!r})"
+            )
+        check_count(num_streams, name="num_streams", at_most=len(self._pool))
+        warn_of_problems()
+        if queue_capacity is not None:
+            check_count(queue_capacity, name="queue_capacity")
+        self._native = _native.torch_ext.Executor(
+            cpus=[part.core_ids for part in self._pool.split(num_streams)],
+            queue_capacity=queue_capacity or 0,
+            name=f"cs-e{next(_numbers)}",
+            idle_spin_us=100.0,
+        )
+        self._num_streams = num_streams
+        _live.add(self)
+        shut_down_at_exit(self._native)
+
+    @property
+    def cpu_pool(self) -> CPUPool:
+        """The cores that the streams own.
+
+        Thread-safe; never changes.
+        """
+        return self._pool
+
+    @property
+    def num_streams(self) -> int:
+        """How many streams there are.
+
+        Thread-safe; never changes.
+        """
+        return self._num_streams
+
+    @property
+    def streams(self) -> tuple[StreamInfo, ...]:
+        """The streams: their CPUs, team sizes and thread ids.
+
+        Thread-safe; in a forked child it starts the streams anew, without the GIL.
+        """
+        return tuple(
+            StreamInfo(core_ids=tuple(cpus), team_size=team_size, thread_ids=tuple(tids))
+            for cpus, team_size, tids in self._native.streams()
+        )
+
+    @property
+    def pending(self) -> int:
+        """How many tasks wait for a stream.
+
+        Thread-safe; old news by the time it is read.
+        """
+        return self._native.pending()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Runs ``fn(*args, **kwargs)`` on a stream and returns at once.
+
+        ``fn`` may be whatever :class:`Task` takes; a Task is prepared once and is cheaper for
+        repeated calls.
+
+        Args:
+            fn: A callable; a ScriptModule runs without the GIL.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The handle to its outcome.
+
+        Raises:
+            TypeError: ``fn`` cannot be called.
+            QueueFull: ``queue_capacity`` tasks wait already.
+            ShutDown: :meth:`shutdown` was called.
+
+        Thread-safe; Python callables run with the GIL, ScriptModules without.
+        """
+        from corestream.runtime.callee import make_callee
+
+        callee = make_callee(fn, num_streams=self._num_streams)
+        return Future(self._native.submit(callee, args, kwargs))
+
+    def audit(self) -> Audit:
+        """Compares where every thread may run, as /proc has it, with where it should.
+
+        Returns:
+            The streams' threads, planned and actual, OpenMP threads outside the streams, and
+            problems in words.
+
+        Raises:
+            ShutDown: :meth:`shutdown` was called.
+
+        Thread-safe; reads /proc with the GIL held.
+        """
+        if self._native.is_shut_down:
+            raise ShutDown("the executor must be running; got one after shutdown(); make a new one")
+        return audit_streams(self.streams)
+
+    def repin(self) -> None:
+        """Pins every team anew, after something may have replaced its threads.
+
+        A model compiled for another number of threads makes OpenMP end or add team members;
+        :meth:`audit` shows it.
+
+        Raises:
+            OSError: A core could not be had.
+
+        Thread-safe; waits for each stream to be free, without the GIL.
+        """
+        self._native.repin()
+
+    def shutdown(self, wait: bool = True, *, cancel_pending: bool = False) -> None:
+        """Refuses further tasks and ends the streams.
+
+        Args:
+            wait: Return only when every thread has ended.
+            cancel_pending: Cancel tasks that have not started instead of running them.
+
+        Thread-safe; waiting releases the GIL.
+        """
+        self._native.shutdown(wait=wait, cancel_pending=cancel_pending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown(wait=True)
+
+    def __repr__(self) -> str:
+        state = ", shut down" if self._native.is_shut_down else ""
+        return f"TaskExecutor({self._pool!r}, num_streams={self._num_streams}{state})"
+
+
+def live_streams() -> list[StreamInfo]:
+    """The streams of every executor of this process that takes work."""
+    running = [executor for executor in _live if not executor._native.is_shut_down]
+    return [stream for executor in running for stream in executor.streams]
+
+
+def check_count(value: object, *, name: str, at_most: int | None = None) -> None:
+    """Raises unless `value` is an int from 1 to `at_most`."""
+    constraint = "an int of at least 1" if at_most is None else f"an int from 1 to {at_most}"
+    text = f"{name} must be {constraint}; got {value!r}; pass a number of that range"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(text)
+    if value < 1 or (at_most is not None and value > at_most):
+        raise ValueError(text)

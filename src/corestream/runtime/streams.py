@@ -1,0 +1,279 @@
+"""One model, one copy of its weights, many pinned streams."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from corestream.cpu.pool import CPUPool
+from corestream.errors import CorestreamWarning
+from corestream.runtime.callee import make_callee
+from corestream.runtime.concat import DEFAULT, concat_outputs
+from corestream.runtime.executor import TaskExecutor, check_count
+from corestream.runtime.future import Future
+from corestream.runtime.hints import HintTree, MultiStreamModuleHint
+from corestream.runtime.split import split_arguments
+
+if TYPE_CHECKING:
+    from corestream import _torch
+
+
+def get_default_num_streams(cpu_pool: CPUPool) -> int:
+    """How many streams ``num_streams="AUTO"`` makes: one per core.
+
+    Args:
+        cpu_pool: The cores.
+
+    Returns:
+        ``len(cpu_pool)``.
+
+    Example:
+        >>> import corestream
+        >>> pool = corestream.CPUPool()
+        >>> corestream.get_default_num_streams(pool) == len(pool)
+        True
+
+    Thread-safe; holds the GIL.
+    """
+    return len(cpu_pool)
+
+
+class _JoinedHandle:
+    """The handle of a call on several streams: its result is the joined one."""
+
+    def __init__(self, handle: _torch.Handle, *, is_joined: bool, hint: HintTree) -> None:
+        self._handle = handle
+        self._is_joined = is_joined
+        self._hint = hint
+        self._value: list[Any] = []
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        return self._handle.wait(timeout_s)
+
+    def cancel(self) -> bool:
+        return self._handle.cancel()
+
+    def add_done_callback(self, callback: Callable[[], object]) -> None:
+        self._handle.add_done_callback(callback)
+
+    @property
+    def state(self) -> str:
+        return self._handle.state
+
+    @property
+    def is_over(self) -> bool:
+        return self._handle.is_over
+
+    def result(self) -> Any:
+        if not self._value:
+            outputs = self._handle.result()
+            joined = concat_outputs(outputs, self._hint) if self._is_joined else outputs
+            self._value.append(joined)
+        return self._value[0]
+
+
+class MultiStreamModule(torch.nn.Module):
+    """Runs one model on many pinned streams, each with a part of the batch.
+
+    The pool's cores and the batch are split over the streams, the first ``remainder`` parts one
+    larger; a batch smaller than the number of streams uses as many streams as it has items. All
+    streams share the model's weights. Use a frozen ``torch.jit.ScriptModule`` or a ``.pt2``
+    package: an ``nn.Module`` holds the GIL, so its streams take turns.
+
+    Without hints, every tensor in the inputs is split along dim 0 and every tensor in the
+    outputs joined along it; tensors without dims, and values that are no tensors, go to every
+    stream.
+
+    Args:
+        model: A ScriptModule, an nn.Module, or what else :class:`Task` takes.
+        num_streams: How many streams, or "AUTO": one per core. More than cores is clamped to
+            the number of cores, with a warning.
+        cpu_pool: The cores; None: ``CPUPool()``, all that this process may use.
+        concat_output: Join the streams' outputs; False: return them as a list.
+        input_split_hint: Which inputs to split, along which dims.
+        output_concat_hint: How to join the outputs.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: ``num_streams`` is below 1 or another text than "AUTO".
+        OSError: A core could not be had or a thread not made; nothing is left running.
+
+    Example:
+        >>> import corestream, torch
+        >>> model = torch.jit.freeze(torch.jit.trace(torch.nn.ReLU().eval(), torch.ones(2, 3)))
+        >>> streams = corestream.MultiStreamModule(model)
+        >>> streams(torch.tensor([[-1.0], [2.0]]))
+        tensor([[0.],
+                [2.]])
+
+    Source: ``ipex.cpu.runtime.MultiStreamModule`` of Intel Extension for PyTorch, with its
+    defects mended.
+
+    Thread-safe: any number of calls may be in flight; they wait without the GIL.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        num_streams: int | str = "AUTO",
+        cpu_pool: CPUPool | None = None,
+        concat_output: bool = True,
+        input_split_hint: MultiStreamModuleHint | None = None,
+        output_concat_hint: MultiStreamModuleHint | None = None,
+    ) -> None:
+        super().__init__()
+        pool = CPUPool() if cpu_pool is None else cpu_pool
+        _check_type(pool, CPUPool, name="cpu_pool")
+        _check_type(concat_output, bool, name="concat_output")
+        for name, hint in (
+            ("input_split_hint", input_split_hint),
+            ("output_concat_hint", output_concat_hint),
+        ):
+            _check_type(hint, MultiStreamModuleHint | None, name=name)
+        self._output_tree: HintTree = DEFAULT
+        if output_concat_hint is not None:
+            self._output_tree = output_concat_hint.as_output()
+        self._num_streams = _resolve_num_streams(num_streams, pool)
+        self._arguments = (pool, concat_output, input_split_hint, output_concat_hint)
+        self._concat_output = concat_output
+        self._input_split_hint = input_split_hint
+        self._callee = make_callee(model, num_streams=self._num_streams)
+        self._executor = TaskExecutor(pool, self._num_streams)
+        self._submit_parts = self._executor._native.submit_parts
+        self.model = model
+
+    @property
+    def executor(self) -> TaskExecutor:
+        """The streams, for ``audit()`` and ``shutdown()``.
+
+        Thread-safe; never changes.
+        """
+        return self._executor
+
+    def get_stream_number(self) -> int:
+        """How many streams there are.
+
+        Returns:
+            The number after "AUTO" and clamping.
+
+        Thread-safe; never changes.
+        """
+        return self._num_streams
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the model on the streams and waits for all of them.
+
+        Args:
+            *args: The model's positional arguments, for the whole batch.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            What the model would return for the whole batch; with ``concat_output=False``, the
+            list of what each stream returned.
+
+        Raises:
+            ValueError: The hints do not fit the arguments or outputs, or sizes differ.
+            TypeError: A hint names something that is no tensor.
+            ShutDown: The executor was shut down.
+            Exception: The first error of a stream, after all have ended; a note names it.
+
+        Thread-safe; waiting releases the GIL.
+        """
+        handle = self._start(args, kwargs)
+        handle.wait()
+        return handle.result()
+
+    def forward_async(self, *args: Any, **kwargs: Any) -> Future:
+        """Starts the model on the streams and returns at once.
+
+        The outputs are joined by whoever first asks for the result.
+
+        Args:
+            *args: The model's positional arguments, for the whole batch.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The handle to what :meth:`forward` would return.
+
+        Raises:
+            ValueError: The hint does not fit the arguments, or sizes differ.
+            TypeError: A hint names something that is no tensor.
+            ShutDown: The executor was shut down.
+
+        Thread-safe; the inputs are split with the GIL held.
+        """
+        return Future(self._start(args, kwargs))
+
+    def warm_up(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the model on every stream with the part that it would get, and pins anew.
+
+        Args:
+            *args: Example positional arguments, for the whole batch.
+            **kwargs: Example keyword arguments.
+
+        Raises:
+            Exception: What the model raised.
+
+        Thread-safe; waiting releases the GIL.
+        """
+        parts = split_arguments(
+            (args, kwargs), hint=self._input_split_hint, num_parts=self._num_streams
+        )
+        submit = self._executor._native.submit
+        futures = [
+            Future(submit(self._callee, *parts[stream % len(parts)], stream))
+            for stream in range(self._num_streams)
+        ]
+        for future in futures:
+            future.get()
+        self._executor.repin()
+
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _JoinedHandle:
+        parts = split_arguments(
+            (args, kwargs), hint=self._input_split_hint, num_parts=self._num_streams
+        )
+        handle = self._submit_parts(self._callee, parts)
+        return _JoinedHandle(handle, is_joined=self._concat_output, hint=self._output_tree)
+
+    def extra_repr(self) -> str:
+        """What ``repr`` shows beside the model.
+
+        Returns:
+            The streams and their cores.
+
+        Thread-safe; never changes.
+        """
+        return f"num_streams={self._num_streams}, cpu_pool={self._executor.cpu_pool!r}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Threads are neither copied nor pickled: the copy starts its own.
+        return type(self), (self.model, self._num_streams, *self._arguments)
+
+
+def _check_type(value: object, kind: Any, *, name: str) -> None:
+    if not isinstance(value, kind):
+        text = getattr(kind, "__name__", str(kind))
+        raise TypeError(f"{name} must be a {text}; got {value!r}; see help(MultiStreamModule)")
+
+
+def _resolve_num_streams(num_streams: int | str, pool: CPUPool) -> int:
+    if isinstance(num_streams, str):
+        if num_streams != "AUTO":
+            raise ValueError(
+                f'num_streams must be an int or "AUTO"; got {num_streams!r}; write "AUTO" for one '
+                f"stream per core"
+            )
+        return get_default_num_streams(pool)
+    check_count(num_streams, name="num_streams")
+    if num_streams <= len(pool):
+        return num_streams
+    warnings.warn(
+        f"num_streams must be at most the number of cores, {len(pool)}; got {num_streams}; "
+        f"{len(pool)} streams are made",
+        CorestreamWarning,
+        stacklevel=3,
+    )
+    return len(pool)
