@@ -87,15 +87,15 @@ StreamSet::StreamSet(StreamOptions options)
     auto worker = std::make_unique<Worker>();
     worker->context = {static_cast<int>(workers_.size()), cpus, static_cast<int>(cpus.size()),
                        this};
+    has_teams_ = has_teams_ || cpus.size() > 1;
     workers_.push_back(std::move(worker));
   }
 }
 
 std::shared_ptr<StreamSet> StreamSet::start(StreamOptions options) {
   register_fork_handlers();
-  // A pinned caller's team is part of its scope; anyone else's is idle weight (see openmp.h).
-  if (TeamPin::innermost() == nullptr) release_idle_team();
   std::shared_ptr<StreamSet> streams(new StreamSet(std::move(options)));
+  streams->release_submitters_team();
   streams->create_threads();
   return streams;
 }
@@ -221,7 +221,14 @@ StreamSet::Worker* StreamSet::place(const std::shared_ptr<Job>& job, Placement p
   return worker;
 }
 
+void StreamSet::release_submitters_team() const {
+  // A stream of one CPU has no barriers to be slow at. A stream's own team, and that of a pinned
+  // thread, are theirs to keep; anyone else's is idle while its thread waits for a task.
+  if (has_teams_ && this_stream == nullptr && TeamPin::innermost() == nullptr) release_idle_team();
+}
+
 void StreamSet::post(const std::shared_ptr<Job>& job, Placement placement, bool bounded) {
+  release_submitters_team();
   Worker* chosen = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -233,6 +240,7 @@ void StreamSet::post(const std::shared_ptr<Job>& job, Placement placement, bool 
 }
 
 void StreamSet::post_group(const std::vector<std::shared_ptr<Job>>& jobs) {
+  release_submitters_team();
   std::vector<Worker*> chosen;
   chosen.reserve(jobs.size());
   {

@@ -87,12 +87,16 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
   std::shared_ptr<Job> next(Worker& worker);
   void join() noexcept;
 
+  // Called on the submitting thread; see release_idle_team in openmp.h.
+  void release_submitters_team() const;
+
   // Requires: mutex_ held.
   Worker* idle_worker(Placement placement);
   Worker* place(const std::shared_ptr<Job>& job, Placement placement);
   void check_open(size_t arriving, bool bounded) const;
 
   StreamOptions options_;
+  bool has_teams_ = false;
   uint64_t generation_ = process_generation();
   mutable std::mutex mutex_;
   LaneQueue queue_;

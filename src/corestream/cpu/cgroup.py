@@ -78,9 +78,12 @@ def _parse_mount(line: str) -> _Mount | None:
     before, after = left.split(" "), right.split(" ")
     if not separator or len(before) < 5 or len(after) < 3 or after[0] not in ("cgroup", "cgroup2"):
         return None
+    path = _unescape(before[4]).strip("/")
+    if ".." in path.split("/"):
+        return None
     return _Mount(
         version=2 if after[0] == "cgroup2" else 1,
-        path=_unescape(before[4]).strip("/"),
+        path=path,
         shown=_unescape(before[3]),
         controllers=frozenset(after[2].split(",")),
     )
@@ -93,11 +96,10 @@ def _unescape(text: str) -> str:
 
 def _guess_mounts(files: SystemFiles) -> Iterator[_Mount]:
     """Yield the usual mounts, for a sandbox that has cgroups but hides its mount table."""
-    names = files.names(DEFAULT_MOUNT)
-    if "cgroup.controllers" in names:
+    if files.read(f"{DEFAULT_MOUNT}/cgroup.controllers") is not None:
         yield _Mount(version=2, path=DEFAULT_MOUNT, shown="/", controllers=frozenset())
         return
-    for name in names:
+    for name in files.names(DEFAULT_MOUNT):
         controllers = frozenset(name.split(","))
         if controllers & {"cpu", "cpuset"}:
             yield _Mount(
@@ -124,4 +126,4 @@ def _folders_of(files: SystemFiles, mounts: list[_Mount], *, member: str) -> lis
 
 
 def _is_within(path: str, ancestor: str) -> bool:
-    return f"{path}/".startswith(f"{ancestor.rstrip('/')}/")
+    return f"{path}/".startswith(ancestor.rstrip('/'))

@@ -71,7 +71,7 @@ class SystemFiles:
             if expected:
                 self.note(path, "missing")
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             self.note(path, f"unreadable: {reason}")
             return None
@@ -112,15 +112,17 @@ class SystemFiles:
             return None
 
     def numbered(self, folder: str, *, prefix: str) -> list[int]:
-        """Return the ascending numbers of the entries `<prefix><number>` of a folder.
+        """Return the ascending numbers of the folders `<prefix><number>` in a folder.
 
         Args:
             folder: Relative to the root; absent counts as empty.
             prefix: Such as `cpu`, `node` or `index`.
         """
-        pattern = re.compile(re.escape(prefix) + r"([0-9]+)")
+        pattern = re.compile(re.escape(prefix) + r"(0|[1-9][0-9]{0,8})")
         matches = (pattern.fullmatch(name) for name in self.names(folder))
-        return sorted(int(match[1]) for match in matches if match)
+        numbers = sorted(int(match[1]) for match in matches if match)
+        self.folders.update(f"{folder}/{prefix}{number}" for number in numbers)
+        return numbers
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names in a folder; none if it cannot be listed."""
@@ -133,7 +135,10 @@ class SystemFiles:
 
     def is_folder(self, path: str) -> bool:
         """Return whether `path` is a folder under the root."""
-        found = (self.root / path).is_dir()
+        try:
+            found = (self.root / path).is_dir()
+        except OSError:  # not permitted, or a name that no file system takes
+            found = False
         if found:
             self.folders.add(path)
         return found

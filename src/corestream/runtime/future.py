@@ -24,7 +24,7 @@ _STANDARD_STATE = {
 _bridging = threading.RLock()
 
 
-class Handle(Protocol):
+class _Handle(Protocol):
     """What a future stands on: corestream._torch.Handle, or a wrapper of one."""
 
     def wait(self, timeout_s: float | None = None) -> bool: ...
@@ -78,7 +78,7 @@ class Future(concurrent.futures.Future[Any]):
     Thread-safe; waiting releases the GIL.
     """
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: _Handle) -> None:
         # The standard class's state is replaced by properties: making its condition and lists
         # costs 1.5 us a future, a quarter of a task's round trip.
         self._handle = handle

@@ -68,11 +68,15 @@ class _JoinedHandle:
         return self._handle.is_over
 
     def result(self) -> Any:
-        if not self._value:
-            outputs = self._handle.result()
-            joined = concat_outputs(outputs, self._hint) if self._is_joined else outputs
-            self._value.append(joined)
-        return self._value[0]
+        try:
+            if not self._value:
+                outputs = self._handle.result()
+                joined = concat_outputs(outputs, self._hint) if self._is_joined else outputs
+                self._value.append(joined)
+            return self._value[0]
+        finally:
+            # The handle holds the exception, whose traceback holds this frame: a cycle.
+            del self
 
 
 class MultiStreamModule(torch.nn.Module):
@@ -183,8 +187,11 @@ class MultiStreamModule(torch.nn.Module):
         Thread-safe; waiting releases the GIL.
         """
         handle = self._start(args, kwargs)
-        handle.wait()
-        return handle.result()
+        try:
+            handle.wait()
+            return handle.result()
+        finally:
+            del handle  # its exception's traceback holds this frame, and so the inputs
 
     def forward_async(self, *args: Any, **kwargs: Any) -> Future:
         """Starts the model on the streams and returns at once.

@@ -90,7 +90,7 @@ def test_a_container_that_sees_its_own_cgroup_as_the_top(tmp_path):
 
 def test_another_containers_mount_is_not_ours(tmp_path):
     cgroup = cgroup_v2("/ours", {"/ours": {"cpuset.cpus.effective": "0-3"}})
-    foreign = "29 23 0:28 /theirs /srv/theirs rw - cgroup2 cgroup2 rw\n"
+    foreign = "29 23 0:28 /our /srv/theirs rw - cgroup2 cgroup2 rw\n"
     cgroup["proc/self/mountinfo"] = foreign + cgroup["proc/self/mountinfo"]
     cgroup["srv/theirs/cpuset.cpus.effective"] = "7\n"
     assert allowed(build(tmp_path, Machine(cores=8, cgroup=cgroup))) == "0-3"
@@ -108,6 +108,21 @@ def test_a_mount_point_with_a_space(tmp_path):
 def test_a_path_outside_the_cgroup_namespace_means_the_top(tmp_path):
     cgroup = cgroup_v2("/../../host", {"": {"cpuset.cpus.effective": "0-1"}})
     assert allowed(build(tmp_path, Machine(cores=4, cgroup=cgroup))) == "0-1"
+
+
+@pytest.mark.parametrize("member", ["/" + "x" * 5000, "/\x00"])
+def test_a_path_that_no_file_system_takes_means_the_top(tmp_path, member):
+    cgroup = cgroup_v2(member, {"": {"cpuset.cpus.effective": "0-1"}})
+    assert allowed(build(tmp_path, Machine(cores=4, cgroup=cgroup))) == "0-1"
+
+
+def test_a_mount_point_outside_the_root_is_left_out(tmp_path):
+    cgroup = {
+        "proc/self/cgroup": "0::/\n",
+        "proc/self/mountinfo": "31 23 0:28 / /../outside rw - cgroup2 cgroup2 rw\n",
+    }
+    write(tmp_path, {"outside/cpuset.cpus.effective": "0\n"})
+    assert allowed(build(tmp_path / "root", Machine(cores=4, cgroup=cgroup))) == "0-3"
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -45,11 +45,25 @@ def test_limits_are_copied(tmp_path, version):
         "cpu.cfs_period_us": "100000",
         "cpuset.cpus": "0-5",
     }
-    shape = Machine(cores=8, offline="2", cgroup=version("/a/b", {"/a": files, "/a/b": {"cgroup.procs": ""}}))
+    shape = Machine(
+        cores=8, offline="2", cgroup=version("/a/b", {"/a": files, "/a/b": {"cgroup.procs": ""}})
+    )
     root = build(tmp_path / "machine", shape)
     gather(tmp_path / "copy", root)
     assert cpu_budget(tmp_path / "copy") == cpu_budget(root)
     assert cpu_budget(root).quota == 2.5
+
+
+@pytest.mark.parametrize("version", [cgroup_v1, cgroup_v2])
+def test_limits_are_copied_where_the_mount_table_is_hidden(tmp_path, version):
+    files = {"cpuset.cpus": "1", "cpuset.cpus.effective": "1"}
+    cgroup = version("/a", {"/a": files})
+    del cgroup["proc/self/mountinfo"]
+    if version is cgroup_v2:
+        cgroup["sys/fs/cgroup/cgroup.controllers"] = "cpuset\n"
+    root = build(tmp_path / "machine", Machine(cores=4, cgroup=cgroup))
+    gather(tmp_path / "copy", root)
+    assert str(allowed_cpus(tmp_path / "copy")) == "1"
 
 
 def test_a_copy_of_a_copy_is_the_same_text(root_of, tmp_path):

@@ -21,7 +21,6 @@ from corestream.cpu.allowed import override_allowed
 from corestream.errors import CorestreamWarning
 
 RootOf = Callable[[str], Path]
-Pretend = Callable[..., None]
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ def test_node_id_is_cut_to_the_allowed_cpus_only(on):
             CPUPool(node_id=0)
 
 
-def test_get_core_list_of_node_id(on):
+def test_cores_of_a_node(on):
     with on("2 packages, 2 nodes each, smt2, interleaved"):
         assert get_core_list_of_node_id(2) == [1, 3, 5, 7]
     with on("node without cpus"):

@@ -323,6 +323,13 @@ def test_one_cpu_per_core_takes_the_first_allowed_sibling(root_of):
     assert machine.one_cpu_per_core([999]) == [999]
 
 
+def test_a_folder_with_a_number_that_no_cpu_has(tmp_path):
+    root = build(tmp_path, Machine(cores=2))
+    write(root, {f"{CPU}/cpu99999999999/online": "1"})
+    (root / CPU / "present").unlink()
+    assert topology(root).online == cpus("0-1")
+
+
 def test_flat():
     machine = Topology.flat(cpus("2-3,9"))
     assert shape_of(machine) == (3, 3, 1, 1, 0)
