@@ -10,7 +10,10 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/corestreamConfigVer
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/corestreamConfig.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/corestreamConfigVersion.cmake DESTINATION corestream/cmake)
 if(CORESTREAM_BUILD_TORCH)
-  install(TARGETS corestream_torch LIBRARY DESTINATION corestream/lib)
+  # A file of its own: it names libtorch's targets, which programs without torch do not have.
+  install(TARGETS corestream_torch EXPORT corestreamTorchTargets
+    LIBRARY DESTINATION corestream/lib)
+  install(EXPORT corestreamTorchTargets NAMESPACE corestream:: DESTINATION corestream/cmake)
 endif()
 if(CORESTREAM_BUILD_PYTHON)
   # Readable without loading anything: the torch version is checked before _torch is.

@@ -18,6 +18,8 @@ constexpr int kBitsPerWord = 8 * sizeof(unsigned long);
 
 class KernelAffinity final : public AffinityLayer {
  public:
+  const CpuList& allowed() const override { return startup_affinity(); }
+
   CpuList get(pid_t tid) override {
     // The kernel refuses buffers smaller than its own mask (EINVAL): grow until it fits, which
     // is how machines beyond glibc's fixed 1024-CPU cpu_set_t are read.
@@ -64,6 +66,8 @@ class SimulatedAffinity final : public AffinityLayer {
   explicit SimulatedAffinity(int num_cpus) {
     for (int cpu = 0; cpu < num_cpus; ++cpu) all_.push_back(cpu);
   }
+
+  const CpuList& allowed() const override { return all_; }
 
   bool is_simulated() const override { return true; }
 

@@ -17,6 +17,9 @@ class AffinityLayer {
   // The CPUs that thread `tid` of this process may run on, ascending.
   virtual CpuList get(pid_t tid) = 0;
 
+  // The CPUs that pools may be made of, ascending; empty if the kernel would not say.
+  virtual const CpuList& allowed() const = 0;
+
   // Whether masks are only remembered, for tests.
   virtual bool is_simulated() const { return false; }
 

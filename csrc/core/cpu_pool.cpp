@@ -22,6 +22,14 @@ void check_core_ids(const std::vector<std::int32_t>& core_ids) {
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
     refuse("distinct", "remove the repeated CPU");
   }
+  // Here and not at the pin: of a mask with several CPUs the kernel drops those it refuses
+  // without a word (sched_setaffinity(2)).
+  const CpuList& allowed = affinity().allowed();
+  if (allowed.empty() ||
+      std::includes(allowed.begin(), allowed.end(), sorted.begin(), sorted.end()))
+    return;
+  refuse("CPUs that the process may use (" + to_string(allowed) + ")",
+         "take them from allowed_cpus()");
 }
 
 }  // namespace
@@ -45,6 +53,8 @@ std::vector<CPUPool> CPUPool::split(std::size_t parts) const {
   }
   return pools;
 }
+
+std::vector<std::int32_t> allowed_cpus() { return affinity().allowed(); }
 
 std::string to_string(const CPUPool& pool) { return to_string(pool.core_ids()); }
 

@@ -133,6 +133,7 @@ StreamSet::~StreamSet() {
 void StreamSet::run(Worker& worker, const std::function<void(std::exception_ptr)>& started) {
   const auto& context = worker.context;
   const std::string name = options_.name + "s" + std::to_string(context.index);
+  initialise_thread();
   name_this_thread(name);
   std::optional<TeamPin> pin;
   try {
@@ -321,17 +322,29 @@ void StreamSet::join() noexcept {
 }
 
 void StreamSet::on_every_stream(const std::function<void(const StreamContext&)>& body) {
+  if (this_stream != nullptr && this_stream->streams == this) {
+    // Two streams that each waited for the other's turn would wait for ever.
+    throw std::logic_error("what runs on every stream must be asked for outside them; got a call " +
+                           ("from stream " + std::to_string(this_stream->index)) +
+                           "; make it from the thread that submits");
+  }
   std::vector<std::shared_ptr<FunctionJob>> jobs;
-  for (int stream = 0; stream < size(); ++stream) {
-    jobs.push_back(std::make_shared<FunctionJob>(body));
-    post(jobs.back(), {Lane::exclusive, stream}, /*bounded=*/false);
+  std::vector<Worker*> chosen;
+  {
+    const std::lock_guard lock(mutex_);
+    check_open(workers_.size(), /*bounded=*/false);
+    for (int stream = 0; stream < size(); ++stream) {
+      jobs.push_back(std::make_shared<FunctionJob>(body));
+      if (Worker* worker = place(jobs.back(), {Lane::exclusive, stream})) chosen.push_back(worker);
+    }
   }
-  for (const auto& job : jobs) {
-    if (run_inline(*job)) continue;
-    job->wait(std::nullopt, std::chrono::nanoseconds(0));
-  }
+  for (Worker* worker : chosen) worker->signal.notify();
+  for (const auto& job : jobs) job->wait(std::nullopt, std::chrono::nanoseconds(0));
   for (const auto& job : jobs) {
     if (job->error) std::rethrow_exception(job->error);
+    if (job->state() == Completion::State::cancelled) {
+      throw Cancelled("the executor was shut down before every stream had its turn");
+    }
   }
 }
 

@@ -59,6 +59,8 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
   void shutdown(bool wait, bool cancel_pending);
 
   // Runs `body` on every stream, each on its own, and waits. The first error is thrown.
+  // Throws ShutDown; Cancelled if a shutdown came before a stream's turn; std::logic_error on
+  // one of these streams.
   void on_every_stream(const std::function<void(const StreamContext&)>& body);
 
   // Makes every team whole again after something may have replaced its threads.

@@ -25,6 +25,7 @@ TeamPin* TeamPin::innermost() { return innermost_pin; }
 
 TeamPin::TeamPin(CpuList cpus)
     : cpus_(std::move(cpus)), generation_(process_generation()), outer_(innermost_pin) {
+  register_fork_handlers();
   const auto& runtime = openmp();
   if (runtime.kind != OpenMPKind::none && runtime.in_parallel()) {
     throw std::runtime_error(
@@ -38,6 +39,8 @@ TeamPin::TeamPin(CpuList cpus)
     pin_members(/*save=*/true);
   } catch (...) {
     unpin_members();
+    size_.reset();
+    make_outer_whole();
     throw;
   }
   innermost_pin = this;
@@ -90,6 +93,10 @@ TeamPin::~TeamPin() {
   innermost_pin = outer_;
   unpin_members();
   size_.reset();
+  make_outer_whole();
+}
+
+void TeamPin::make_outer_whole() noexcept {
   if (outer_ == nullptr || outer_->cpus_.size() == cpus_.size()) return;
   // A smaller team ended threads of the outer scope's, a larger one left threads that the next
   // region ends; either way the outer team is made whole and pinned before its code goes on.

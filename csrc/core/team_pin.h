@@ -41,6 +41,7 @@ class TeamPin {
 
   void pin_members(bool save);
   void unpin_members() noexcept;
+  void make_outer_whole() noexcept;
 
   CpuList cpus_;
   uint64_t generation_;

@@ -7,18 +7,22 @@
 namespace corestream {
 namespace {
 
-std::atomic<void (*)()> initialise_thread{nullptr};
+std::atomic<void (*)()> initialise_hook{nullptr};
 std::atomic<int (*)(int)> exchange_library_threads{nullptr};
 
 }  // namespace
 
 void set_team_size_hooks(TeamSizeHooks hooks) {
-  initialise_thread = hooks.initialise_thread;
+  initialise_hook = hooks.initialise_thread;
   exchange_library_threads = hooks.exchange_library_threads;
 }
 
+void initialise_thread() {
+  if (auto* hook = initialise_hook.load()) hook();
+}
+
 ScopedTeamSize::ScopedTeamSize(int size) {
-  if (auto* initialise = initialise_thread.load()) initialise();
+  initialise_thread();
   const auto& runtime = openmp();
   if (runtime.kind != OpenMPKind::none) {
     openmp_before_ = runtime.get_max_threads();

@@ -14,6 +14,10 @@ struct TeamSizeHooks {
 
 void set_team_size_hooks(TeamSizeHooks hooks);
 
+// Lets the libraries' lazy per-thread initialisation happen now. ATen's may start threads for
+// the whole process (QNNPACK's), which take over the caller's name and mask.
+void initialise_thread();
+
 // Sets the team size of the calling thread for the scope's life.
 class ScopedTeamSize {
  public:

@@ -67,6 +67,27 @@ py::list stream_infos(Executor& executor) {
   return infos;
 }
 
+// Only Python owns handles, so what one holds may be followed and let go of.
+Handle* handle_of(PyObject* self) {
+  auto* instance = reinterpret_cast<py::detail::instance*>(self);
+  auto value = instance->get_value_and_holder();
+  return value.holder_constructed() ? value.value_ptr<Handle>() : nullptr;
+}
+
+void collect(PyHeapTypeObject* heap_type) {
+  PyTypeObject* type = &heap_type->ht_type;
+  type->tp_flags |= Py_TPFLAGS_HAVE_GC;
+  type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    const Handle* handle = handle_of(self);
+    return handle == nullptr ? 0 : handle->traverse(visit, arg);
+  };
+  type->tp_clear = [](PyObject* self) {
+    if (Handle* handle = handle_of(self)) handle->clear();
+    return 0;
+  };
+}
+
 const char* to_string(Completion::State state) {
   switch (state) {
     case Completion::State::queued:
@@ -101,7 +122,7 @@ void bind_executor(py::module_& module) {
 }
 
 void bind_handle(py::module_& module) {
-  py::class_<Handle, std::shared_ptr<Handle>>(module, "Handle")
+  py::class_<Handle, std::shared_ptr<Handle>>(module, "Handle", py::custom_type_setup(&collect))
       .def("wait", &Handle::wait, py::arg("timeout_s") = py::none())
       .def("result", &Handle::result)
       .def("cancel", &Handle::cancel)

@@ -129,20 +129,37 @@ py::object Handle::take_all() {
 }
 
 py::object Handle::result() {
+  // Making the Python value may run Python code, in the middle of which another thread may ask.
+  std::unique_lock lock(taking_, std::try_to_lock);
+  if (!lock.owns_lock()) {
+    const py::gil_scoped_release no_gil;
+    lock.lock();
+  }
   if (!is_taken_) {
-    is_taken_ = true;
     try {
       value_ = take_all();
     } catch (const Cancelled&) {
-      is_taken_ = false;
       throw;
     } catch (...) {
       error_ = python_exception(std::current_exception());
     }
+    is_taken_ = true;
     calls_.clear();
   }
   if (error_) raise(error_);
   return value_;
+}
+
+int Handle::traverse(visitproc visit, void* argument) const {
+  if (value_) {
+    if (const int stop = visit(value_.ptr(), argument)) return stop;
+  }
+  return error_ ? visit(error_.ptr(), argument) : 0;
+}
+
+void Handle::clear() {
+  value_ = py::object();
+  error_ = py::object();
 }
 
 bool Handle::cancel() {

@@ -1,6 +1,8 @@
 // The native half of a Future: one call, or the parts of one call on several streams.
 #pragma once
 
+#include <mutex>
+
 #include "call.h"
 #include "task_group.h"
 
@@ -25,6 +27,10 @@ class Handle {
   bool cancel();
   void add_done_callback(py::object callback);
 
+  // For Python's garbage collector: an error holds a traceback, whose frames may hold this.
+  int traverse(visitproc visit, void* argument) const;
+  void clear();
+
  private:
   py::object take(Call& call);
   py::object take_all();
@@ -35,6 +41,7 @@ class Handle {
   std::vector<std::unique_ptr<Call>> calls_;
   std::shared_ptr<TaskGroup> group_;  // null for a single call
   std::shared_ptr<Completion> completion_;
+  std::mutex taking_;  // never waited for with the GIL held
   bool is_taken_ = false;
   py::object value_, error_;
 };

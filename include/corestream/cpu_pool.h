@@ -8,10 +8,14 @@
 
 namespace corestream {
 
+// The CPUs that the process was started with, ascending. Pinning a thread does not change them.
+std::vector<std::int32_t> allowed_cpus();
+
 class CPUPool {
  public:
   // Linux logical CPU numbers, in the order that teams are pinned in.
-  // Throws std::invalid_argument: empty, negative, repeated, or a CPU the process may not use.
+  // Throws std::invalid_argument: empty, negative or repeated. A CPU that the process may not use
+  // is found out by whoever pins a thread to it (AffinityError).
   explicit CPUPool(std::vector<std::int32_t> core_ids);
   CPUPool(std::initializer_list<std::int32_t> core_ids)
       : CPUPool(std::vector<std::int32_t>(core_ids)) {}

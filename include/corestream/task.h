@@ -8,9 +8,11 @@
 // or, with the types deduced,  corestream::Task task(softmax, executor);
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -18,6 +20,56 @@
 #include "corestream/task_executor.h"
 
 namespace corestream {
+namespace detail {
+
+// One call of a task. It lets go of the function and the arguments before the future is ready,
+// which std::packaged_task keeps as long as the future.
+template <typename Result, typename F, typename... Args>
+class TaskCall {
+ public:
+  TaskCall(std::shared_ptr<F> function, Args&&... args)
+      : function_(std::move(function)), args_(std::in_place, std::forward<Args>(args)...) {}
+
+  std::future<Result> future() { return promise_.get_future(); }
+
+  void run() noexcept {
+    try {
+      if constexpr (std::is_void_v<Result>) {
+        invoke();
+        release();
+        promise_.set_value();
+      } else {
+        Result result = invoke();
+        release();
+        promise_.set_value(std::forward<Result>(result));
+      }
+    } catch (...) {
+      release();
+      promise_.set_exception(std::current_exception());
+    }
+  }
+
+ private:
+  Result invoke() {
+    return std::apply(
+        [this](auto&... values) -> Result {
+          return std::invoke(*function_, std::forward<Args>(values)...);
+        },
+        *args_);
+  }
+
+  void release() noexcept {
+    args_.reset();
+    function_.reset();
+  }
+
+  std::shared_ptr<F> function_;
+  // std::tuple<T&> holds lvalues by reference and std::tuple<T> rvalues by value.
+  std::optional<std::tuple<Args...>> args_;
+  std::promise<Result> promise_;
+};
+
+}  // namespace detail
 
 // F: a function pointer, a std::function or any callable, capturing lambdas included.
 // Args: only kept so that Task<F, Args...> may name them; calls accept whatever F accepts.
@@ -31,21 +83,15 @@ class Task {
       : function_(std::make_shared<std::decay_t<F>>(std::move(function))),
         executor_(std::move(executor)) {}
 
+  // The future carries the result or what the function threw. Throws ShutDown.
   template <typename... CallArgs>
   auto operator()(CallArgs&&... args) const {
-    using Result = std::invoke_result_t<std::decay_t<F>&, CallArgs...>;
-    // std::tuple<T&> holds lvalues by reference and std::tuple<T> rvalues by value.
-    auto call = std::make_shared<std::packaged_task<Result()>>(
-        [function = function_,
-         stored = std::tuple<CallArgs...>(std::forward<CallArgs>(args)...)]() mutable -> Result {
-          return std::apply(
-              [&](auto&... values) -> Result {
-                return std::invoke(*function, std::forward<CallArgs>(values)...);
-              },
-              stored);
-        });
-    std::future<Result> future = call->get_future();
-    executor_->post([call = std::move(call)] { (*call)(); });
+    using Function = std::decay_t<F>;
+    using Result = std::invoke_result_t<Function&, CallArgs...>;
+    auto call = std::make_shared<detail::TaskCall<Result, Function, CallArgs...>>(
+        function_, std::forward<CallArgs>(args)...);
+    std::future<Result> future = call->future();
+    executor_->post([call = std::move(call)] { call->run(); });
     return future;
   }
 

@@ -68,7 +68,7 @@ def _complaint(layer: str, name: str, torch_users: set[str]) -> str | None:
         return None
     if target not in ALLOWED:
         return f"import {rest or name} from the module that defines it, not through the front"
-    allowed = set() if layer.startswith("_") else ALLOWED[layer]
+    allowed = ALLOWED.get(layer, set())
     if target == "errors" or target in allowed:
         return None
     return f"{layer} must not import {target}"

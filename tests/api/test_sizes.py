@@ -15,6 +15,9 @@ MAX_POSITIONAL = 2
 PYTHON_FOLDERS = ("src", "tests", "benchmarks", "examples", "scripts")
 CPP_FOLDERS = ("csrc", "include", "tests", "examples")
 
+# Called as the class that it replaces is: programs are to change their import, not their calls.
+DROP_INS = {("src/corestream/runtime/streams.py", "__init__")}
+
 AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -79,6 +82,8 @@ def test_public_functions_have_few_positional_parameters():
     found = {}
     for path in package_modules():
         for function, is_method in public_functions(parse(path)):
+            if (show(path), function.name) in DROP_INS:
+                continue
             if num_positional(function, is_method) > MAX_POSITIONAL:
                 found[show(path, function.lineno)] = function.name
     assert found == {}, "make all but two keyword-only"

@@ -126,4 +126,4 @@ def _folders_of(files: SystemFiles, mounts: list[_Mount], *, member: str) -> lis
 
 
 def _is_within(path: str, ancestor: str) -> bool:
-    return f"{path}/".startswith(ancestor.rstrip('/'))
+    return f"{path}/".startswith(f"{ancestor.rstrip('/')}/")

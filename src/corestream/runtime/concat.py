@@ -9,7 +9,7 @@ import torch
 
 from corestream import _native
 from corestream.runtime.hints import HintTree
-from corestream.runtime.structure import children, rebuild
+from corestream.runtime.structure import Path, children, format_path, rebuild
 
 _COMPARABLE = (int, float, complex, str, bytes, enum.Enum, torch.dtype, torch.device, torch.Size)
 
@@ -21,7 +21,7 @@ class _Default:
 DEFAULT = _Default()
 
 
-def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: str = "output") -> Any:
+def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path = "output") -> Any:
     """Joins one output per stream, of equal structure.
 
     Tensors are concatenated along the hint's dimension, 0 without a hint. Where the hint is
@@ -40,27 +40,28 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: str = 
     if pairs is None:
         return _common_value(outputs, hint, path=path)
     lists = [pairs]
+    keys = [key for key, _ in pairs]
     for output in outputs[1:]:
         other = children(output) if type(output) is type(first) else None
-        if other is None or [key for key, _ in other] != [key for key, _ in pairs]:
+        if other is None or [key for key, _ in other] != keys:
             raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
         lists.append(other)
     hints = _inner_hints(pairs, hint, path=path)
     contents = [
-        concat_outputs([part[index][1] for part in lists], inner, path=f"{path}[{key!r}]")
+        concat_outputs([part[index][1] for part in lists], inner, path=(path, key))
         for index, ((key, _), inner) in enumerate(zip(pairs, hints, strict=True))
     ]
     return rebuild(first, contents)
 
 
-def _advice(path: str, constraint: str) -> str:
+def _advice(path: Path, constraint: str) -> str:
     return (
-        f"{path} must {constraint}; give an output_concat_hint with None to keep the first "
-        f"stream's value, or concat_output=False for the list of all"
+        f"{format_path(path)} must {constraint}; give an output_concat_hint with None to keep "
+        f"the first stream's value, or concat_output=False for the list of all"
     )
 
 
-def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: str) -> torch.Tensor:
+def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: Path) -> torch.Tensor:
     dim = 0 if hint is DEFAULT else hint
     rank = outputs[0].dim()
     if not isinstance(dim, int):
@@ -70,10 +71,23 @@ def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: str) -> torch.T
         raise ValueError(_advice(path, f"have a dim {dim} to be joined along; got shape {shape}"))
     if not all(isinstance(output, torch.Tensor) for output in outputs):
         raise ValueError(_advice(path, f"be a tensor on every stream; got {outputs!r}"))
-    return _native.torch_ext.concat_tensors(outputs, dim)
+    # torch.cat would promote: a model's dtype is not ours to change.
+    if all(output.dtype is outputs[0].dtype for output in outputs):
+        try:
+            return _native.torch_ext.concat_tensors(outputs, dim)
+        except RuntimeError as error:
+            raise ValueError(_advice(path, _of_one_kind(outputs, dim))) from error
+    raise ValueError(_advice(path, _of_one_kind(outputs, dim)))
 
 
-def _common_value(outputs: list[Any], hint: HintTree, *, path: str) -> Any:
+def _of_one_kind(outputs: list[torch.Tensor], dim: int) -> str:
+    kinds = [f"{output.dtype} of shape {tuple(output.shape)}" for output in outputs]
+    return (
+        f"have one dtype, and one shape but for dim {dim}, on every stream; got {', '.join(kinds)}"
+    )
+
+
+def _common_value(outputs: list[Any], hint: HintTree, *, path: Path) -> Any:
     first = outputs[0]
     if not (hint is DEFAULT or isinstance(hint, int)):
         raise ValueError(_advice(path, f"be a container for the hint {hint!r}; got {first!r}"))
@@ -86,7 +100,7 @@ def _common_value(outputs: list[Any], hint: HintTree, *, path: str) -> Any:
     return first
 
 
-def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: str) -> list[HintTree]:
+def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: Path) -> list[HintTree]:
     if hint is DEFAULT or isinstance(hint, int):
         return [hint] * len(pairs)
     keys = [key for key, _ in pairs]

@@ -9,7 +9,7 @@ import torch
 
 from corestream import _native
 from corestream.runtime.hints import HintTree, MultiStreamModuleHint
-from corestream.runtime.structure import children, rebuild
+from corestream.runtime.structure import Path, children, format_path, rebuild
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -65,16 +65,19 @@ def split_arguments(
     args, kwargs = arguments
     args_hints, kwargs_hints = _argument_hints(arguments, hint)
     args_template = [
-        template.add(value, inner, "args", key)
+        template.add(value, inner, ("args", key))
         for key, (value, inner) in enumerate(zip(args, args_hints, strict=True))
     ]
     kwargs_template = {
-        key: template.add(value, kwargs_hints[key], "kwargs", key) for key, value in kwargs.items()
+        key: template.add(value, kwargs_hints[key], ("kwargs", key))
+        for key, value in kwargs.items()
     }
     lengths = part_lengths(template.size, num_parts=num_parts)
     if len(lengths) == 1:
         return [arguments]
     parts = _native.torch_ext.split_tensors(template.tensors, template.dims, lengths)
+    if not kwargs and all(type(entry) is _Cut for entry in args_template):
+        return [(tuple(tensors), {}) for tensors in parts]
     return [
         (
             tuple(_fill(entry, tensors) for entry in args_template),
@@ -108,73 +111,72 @@ class _Template:
         self.tensors: list[torch.Tensor] = []
         self.dims: list[int] = []
         self.size = 0
-        self._first_path = ""
+        self._first: Path = ""
 
-    def add(self, value: Any, hint: HintTree, where: str, key: Any) -> Any:
+    def add(self, value: Any, hint: HintTree, path: Path) -> Any:
         """`value`, with what is cut replaced by stand-ins; itself if nothing is."""
         if hint is None:
             return value
         if isinstance(value, torch.Tensor):
-            return self._cut(value, hint, where, key)
+            return self._cut(value, hint, path)
         pairs = children(value)
         if pairs is None:
-            return self._leaf(value, hint, where, key)
-        path = f"{where}[{key!r}]"
+            return self._leaf(value, hint, path)
         hints = _inner_hints(pairs, hint, path=path)
-        contents = [
-            self.add(child, inner, path, inner_key)
-            for (inner_key, child), inner in zip(pairs, hints, strict=True)
-        ]
-        if all(entry is child for entry, (_, child) in zip(contents, pairs, strict=True)):
-            return value
-        return _Container(value, contents)
+        is_cut = False
+        contents = []
+        for (key, child), inner in zip(pairs, hints, strict=True):
+            entry = self.add(child, inner, (path, key))
+            is_cut = is_cut or entry is not child
+            contents.append(entry)
+        return _Container(value, contents) if is_cut else value
 
-    def _cut(self, tensor: torch.Tensor, hint: HintTree, where: str, key: Any) -> Any:
+    def _cut(self, tensor: torch.Tensor, hint: HintTree, path: Path) -> Any:
         if hint is _DEFAULT:
             if tensor.dim() == 0:
                 return tensor
             dim = 0
         else:
-            dim = _checked_dim(tensor, hint, path=f"{where}[{key!r}]")
+            dim = _checked_dim(tensor, hint, path=path)
         size = tensor.shape[dim]
         if not self.tensors:
             self.size = size
-            self._first_path = f"{where}[{key!r}]"
+            self._first = path
         elif size != self.size:
             raise ValueError(
-                f"{where}[{key!r}] must have {self.size} items along dim {dim}, as "
-                f"{self._first_path} has; got {size}; give an input_split_hint with None for "
-                f"tensors that are not split"
+                f"{format_path(path)} must have {self.size} items along dim {dim}, as "
+                f"{format_path(self._first)} has; got {size}; give an input_split_hint with "
+                f"None for tensors that are not split"
             )
         self.tensors.append(tensor)
         self.dims.append(dim)
         return _Cut(len(self.tensors) - 1)
 
     @staticmethod
-    def _leaf(value: Any, hint: HintTree, where: str, key: Any) -> Any:
+    def _leaf(value: Any, hint: HintTree, path: Path) -> Any:
         if hint is _DEFAULT or value is None:
             return value
         raise TypeError(
-            f"{where}[{key!r}] must be a tensor to be split by the hint {hint!r}; got {value!r}; "
-            f"use None in the hint for it"
+            f"{format_path(path)} must be a tensor to be split by the hint {hint!r}; got "
+            f"{value!r}; use None in the hint for it"
         )
 
 
-def _checked_dim(tensor: torch.Tensor, hint: HintTree, *, path: str) -> int:
+def _checked_dim(tensor: torch.Tensor, hint: HintTree, *, path: Path) -> int:
     if not isinstance(hint, int):
         raise ValueError(
-            f"the hint for {path} must be an int or None, since it is a tensor; got {hint!r}; "
-            f"make the hint's structure that of the arguments"
+            f"the hint for {format_path(path)} must be an int or None, since it is a tensor; "
+            f"got {hint!r}; make the hint's structure that of the arguments"
         )
     if not -tensor.dim() <= hint < tensor.dim():
         raise ValueError(
-            f"the hint for {path} must be a dim of a tensor of shape {tuple(tensor.shape)}; "
-            f"got {hint}; use None for a tensor that is not split"
+            f"the hint for {format_path(path)} must be a dim of a tensor of shape "
+            f"{tuple(tensor.shape)}; got {hint}; use None for a tensor that is not split"
         )
     return hint % tensor.dim()
 
 
-def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: str) -> list[HintTree]:
+def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: Path) -> list[HintTree]:
     """One hint per child: an int holds for all, what a container hint does not name is whole."""
     if hint is _DEFAULT or isinstance(hint, int):
         return [hint] * len(pairs)
@@ -187,15 +189,16 @@ def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: str) -> 
         hints = [*hint, *([None] * (len(keys) - len(hint)))]
     if unknown:
         raise ValueError(
-            f"the hint for {path} must name its entries {keys}; got {hint!r}, with {unknown} too "
-            f"many; make the hint's structure that of the arguments"
+            f"the hint for {format_path(path)} must name its entries {keys}; got {hint!r}, with "
+            f"{unknown} too many; make the hint's structure that of the arguments"
         )
     return hints
 
 
 def _fill(entry: Any, tensors: list[torch.Tensor]) -> Any:
-    if isinstance(entry, _Cut):
+    kind = type(entry)
+    if kind is _Cut:
         return tensors[entry.index]
-    if isinstance(entry, _Container):
+    if kind is _Container:
         return rebuild(entry.like, [_fill(inner, tensors) for inner in entry.contents])
     return entry

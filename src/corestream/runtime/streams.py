@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
@@ -49,6 +50,7 @@ class _JoinedHandle:
         self._is_joined = is_joined
         self._hint = hint
         self._value: list[Any] = []
+        self._joining = threading.Lock()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         return self._handle.wait(timeout_s)
@@ -69,14 +71,20 @@ class _JoinedHandle:
 
     def result(self) -> Any:
         try:
-            if not self._value:
-                outputs = self._handle.result()
-                joined = concat_outputs(outputs, self._hint) if self._is_joined else outputs
-                self._value.append(joined)
+            with self._joining:
+                if not self._value:
+                    self._value.append(self._join(self._handle.result()))
             return self._value[0]
         finally:
             # The handle holds the exception, whose traceback holds this frame: a cycle.
             del self
+
+    def _join(self, outputs: list[Any]) -> Any:
+        if not self._is_joined:
+            return outputs
+        joined = concat_outputs(outputs, self._hint)
+        outputs.clear()  # the native handle has the same list: its parts would live beside `joined`
+        return joined
 
 
 class MultiStreamModule(torch.nn.Module):
@@ -257,12 +265,14 @@ class MultiStreamModule(torch.nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Threads are neither copied nor pickled: the copy starts its own.
-        return type(self), (self.model, self._num_streams, *self._arguments)
+        arguments = (self.model, self._num_streams, *self._arguments)
+        return type(self), arguments, {"training": self.training}
 
 
 def _check_type(value: object, kind: Any, *, name: str) -> None:
     if not isinstance(value, kind):
-        text = getattr(kind, "__name__", str(kind))
+        kinds = [one.__name__ for one in get_args(kind) or (kind,)]
+        text = " or ".join(kinds).replace("NoneType", "None")
         raise TypeError(f"{name} must be a {text}; got {value!r}; see help(MultiStreamModule)")
 
 

@@ -11,9 +11,26 @@ import collections
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 _PLAIN_LEAVES = (int, float, str, bytes, type(None))
+
+
+# Where a value is: a root's name, or the path of its container and its key there. Written out
+# only in errors: formatting every path took a third of a nested call's time.
+Path: TypeAlias = Any
+
+
+def format_path(path: Path) -> str:
+    """The path as Python would write it.
+
+    >>> format_path((("args", 0), "mask"))
+    "args[0]['mask']"
+    """
+    if isinstance(path, str):
+        return path
+    container, key = path
+    return f"{format_path(container)}[{key!r}]"
 
 
 def children(value: Any) -> list[tuple[Any, Any]] | None:

@@ -89,7 +89,7 @@ def test_a_container_that_sees_its_own_cgroup_as_the_top(tmp_path):
 
 
 def test_another_containers_mount_is_not_ours(tmp_path):
-    cgroup = cgroup_v2("/ours", {"/ours": {"cpuset.cpus.effective": "0-3"}})
+    cgroup = cgroup_v2("/ours", {"": {"cpuset.cpus.effective": "0-3"}}, shown="/ours")
     foreign = "29 23 0:28 /our /srv/theirs rw - cgroup2 cgroup2 rw\n"
     cgroup["proc/self/mountinfo"] = foreign + cgroup["proc/self/mountinfo"]
     cgroup["srv/theirs/cpuset.cpus.effective"] = "7\n"

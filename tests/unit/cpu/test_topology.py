@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from corestream.cpu import CPUSet, Topology, topology
+from corestream.cpu.sysfs import read_topology
+from corestream.cpu.system_files import SystemFiles
 from tests.topologies.builder import Machine, build, write
 from tests.topologies.machines import MACHINES
 
@@ -184,6 +186,12 @@ def test_cache_sizes(root_of):
     sizes = [machine.cache_size_bytes(64, level=level) for level in (1, 2, 3, 4)]
     assert sizes == [48 * 2**10, 2**20, 32 * 2**20, None]
     assert len(machine.caches) == 64 * 3 + 8
+
+
+def test_a_shared_cache_is_read_once(root_of):
+    files = SystemFiles(root_of("epyc, 4 l3s per node"))
+    read_topology(files)
+    assert sum(path.endswith("index3/size") for path in files.texts) == 8
 
 
 def test_without_a_node_folder_there_is_one_node(root_of):
