@@ -81,7 +81,8 @@ class InvertedResidual(nn.Module):
         self.has_shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.path(x) if self.has_shortcut else self.path(x)
+        out: Tensor = self.path(x)
+        return x + out if self.has_shortcut else out
 
 
 class Classifier(nn.Module):
@@ -94,7 +95,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = nn.functional.adaptive_avg_pool2d(self.features(images), 1)
-        return self.head(features.flatten(1))
+        logits: Tensor = self.head(features.flatten(1))
+        return logits
 
 
 def resnet50() -> nn.Module:

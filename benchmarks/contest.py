@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -34,15 +35,22 @@ def compete(
     seconds; the ones whose turn it is not are blocked on a read.
     """
     answers: dict[str, list[Any]] = {name: [] for name in entrants}
-    for _ in range(effort.processes):
+    for generation in range(effort.processes):
         with ExitStack() as stack:
             turns = {}
             for name, entrant in entrants.items():
+                _show(f"{generation + 1} of {effort.processes}: {name} {dict(entrant.arguments)}")
                 subject = stack.enter_context(entrant.start())
                 turns[name] = lambda subject=subject: subject.measure(**request)
             for name, results in interleave(turns, rounds=effort.rounds).items():
                 answers[name] += results
     return answers
+
+
+def _show(text: str) -> None:
+    """Tells someone at a terminal what the minutes go into."""
+    if sys.stderr.isatty():
+        print(f"starting {text}", file=sys.stderr, flush=True)
 
 
 def medians(turns: list[list[float]]) -> list[float]:
@@ -55,4 +63,4 @@ def machine_peak(dtype: str, *, effort: Effort) -> float:
     entrant = Entrant("benchmarks.machine:peak_subject", {"num_threads": len(core_ids())})
     request = {"kinds": [dtype], "seconds": effort.seconds}
     answers = compete({"": entrant}, effort=replace(effort, processes=1), request=request)
-    return max(answer[dtype] for answer in answers[""])
+    return max(float(answer[dtype]) for answer in answers[""])

@@ -51,8 +51,8 @@ def _rows(dtype: str, effort: Effort) -> list[Row]:
 
 def run(effort: Effort) -> Report:
     rows = [row for dtype in ("fp32", "bf16") for row in _rows(dtype, effort)]
-    remarks = [
+    remarks = (
         "A team that the main thread makes after the streams started is the user's to release "
         "(corestream.release_idle_team); its rows show what it costs, and audit() reports it."
-    ]
-    return Report(NAME, TITLE, rows, remarks)
+    )
+    return Report(NAME, TITLE, rows, [remarks])

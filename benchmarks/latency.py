@@ -52,8 +52,8 @@ def run(effort: Effort) -> Report:
     rows = [
         _row(model, dtype=dtype, effort=effort) for model in MODELS for dtype in ("fp32", "bf16")
     ]
-    remarks = [
+    remarks = (
         "The stream's process traced the model and ran parallel regions on its main thread before. "
         "The ratio is to the faster of the two direct calls, round by round."
-    ]
-    return Report(NAME, TITLE, rows, remarks)
+    )
+    return Report(NAME, TITLE, rows, [remarks])

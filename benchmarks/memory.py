@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,13 +27,13 @@ EXTRA_PERCENT = 10.0
 IDLE_PERCENT = 1.0
 IDLE_SECONDS = 5.0
 
-# (model, file, how many bytes of activations a call needs is far below a tenth of its weights)
+# (model, file): the activations of one sequence are far smaller than a tenth of the weights.
 ROWS = (("BERT-base", "bert.pt"), ("MiniLM", "minilm.pt"), ("MiniLM", "minilm.pt2"))
 
 MIB = 1 << 20
 
 
-def lowered_file(model: str, path: str) -> Callable[..., int]:
+def lowered_file(model: str, path: str) -> Callable[[], int]:
     """Subject that writes the lowered model: the measured process must not have traced it.
 
     What tracing has allocated and freed would hide what the streams allocate.
@@ -50,12 +51,13 @@ def lowered_file(model: str, path: str) -> Callable[..., int]:
     return measure
 
 
-def resident(model: str, *, path: str, num_streams: int) -> Callable[..., float]:
+def resident(model: str, *, path: str, num_streams: int) -> Callable[[], int]:
     """Subject that loads the model, runs it on every stream and says how much memory that took."""
     torch.jit.enable_onednn_fusion(True)
     inputs = example_inputs(model, batch=1, dtype="fp32")
+    load: Any = torch.jit.load
     before = _resident_bytes()
-    lowered: Any = path if path.endswith(".pt2") else torch.jit.load(path)
+    lowered: Any = path if path.endswith(".pt2") else load(path)
     pool = corestream.CPUPool(core_ids()[:num_streams])
     task = corestream.Task(lowered, corestream.TaskExecutor(pool, num_streams))
     with torch.inference_mode():
@@ -65,12 +67,9 @@ def resident(model: str, *, path: str, num_streams: int) -> Callable[..., float]
     return lambda: used
 
 
-def _resident_bytes() -> float:
-    """Proportional set size: what the process shares with its like is not counted twice."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024.0
-    raise OSError("/proc/self/smaps_rollup must have a Pss line; got none; use a newer kernel")
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def idle_executor() -> Callable[[float], float]:
@@ -125,8 +124,8 @@ def run(effort: Effort) -> Report:
         for model, file_name in ROWS:
             rows.append(_memory_row(model, path=Path(folder) / file_name, effort=effort))
     rows.append(_idle_row(effort))
-    remarks = [
-        "Memory: growth of the process's proportional set size from before the model is loaded to "
+    remarks = (
+        "Memory: growth of the process's resident memory from before the model is loaded to "
         "after five calls per stream, one sequence each, so that activations are small."
-    ]
-    return Report(NAME, TITLE, rows, remarks)
+    )
+    return Report(NAME, TITLE, rows, [remarks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,8 @@ def _bert() -> Any:
     import transformers
 
     # It reports each weight of a checkpoint that the encoder does not use.
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return transformers.BertModel
 
 
@@ -85,7 +87,9 @@ def build(name: str, *, dtype: str) -> nn.Module:
     """The model, cast to `dtype`; channels last, which oneDNN's convolutions want."""
     torch.manual_seed(0)
     model = _BUILDERS[name]().eval().requires_grad_(False).to(DTYPES[dtype])
-    return model if name in _TOKENS else model.to(memory_format=torch.channels_last)
+    if name in _TOKENS:
+        return model
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def example_inputs(name: str, *, batch: int, dtype: str, seed: int = 0) -> Inputs:
@@ -97,6 +101,7 @@ def example_inputs(name: str, *, batch: int, dtype: str, seed: int = 0) -> Input
     return (images.contiguous(memory_format=torch.channels_last),)
 
 
+@functools.cache
 def count_flops(name: str) -> float:
     """Floating point operations of one item: two per multiply-add."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -115,8 +120,9 @@ def freeze(model: nn.Module, inputs: Inputs) -> Any:
     would run the slow general path, so a stream's model is made with a stream's part.
     """
     torch.jit.enable_onednn_fusion(True)
+    trace: Any = torch.jit.trace
     with torch.no_grad():
-        frozen = torch.jit.freeze(torch.jit.trace(model, inputs, check_trace=False))
+        frozen = torch.jit.freeze(trace(model, inputs, check_trace=False))
     with torch.inference_mode():
         for _ in range(3):
             frozen(*inputs)

@@ -122,8 +122,8 @@ def run(effort: Effort) -> Report:
         limit = Target(at_most=target) if target else None
         rows.append(Row(name, value, "µs", limit, {"IPEX 2.8": f"{ipex} µs" if ipex else ""}))
     rows += _floor_rows(pool, effort)
-    remarks = [
+    remarks = (
         "IPEX's figures are of another machine. A hand-over to a sleeping thread cannot be "
         "faster than half the floor's round trip; one that is found spinning can."
-    ]
-    return Report(NAME, TITLE, rows, remarks)
+    )
+    return Report(NAME, TITLE, rows, [remarks])

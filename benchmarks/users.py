@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,7 @@ def _rate_rows(loops: dict[tuple[str, int], Loop]) -> list[Row]:
             "p99": f"{figure(statistics.median(loop.p99s) * 1e3)} ms",
             "rate over stock's": f"{figure(gain.median)} ×",
         }
-        rows.append(Row(f"{name}, {users} users", spread(loop.rates), "requests/s", notes=notes))
+        rows.append(Row(f"{name}, users: {users}", spread(loop.rates), "requests/s", notes=notes))
     return rows
 
 
@@ -89,7 +90,7 @@ def _steepest_fall(loops: dict[tuple[str, int], Loop], name: str) -> Spread:
     """The smallest ratio of the rate to that for fewer users."""
     steps = [
         ratios(loops[name, more].rates, loops[name, fewer].rates)
-        for fewer, more in zip(USERS, USERS[1:], strict=False)
+        for fewer, more in itertools.pairwise(USERS)
     ]
     return min(steps, key=lambda step: step.median)
 
@@ -99,7 +100,7 @@ def _verdict_rows(loops: dict[tuple[str, int], Loop]) -> list[Row]:
     best = max(SAME_NUMBERS, key=lambda name: statistics.median(loops[name, most].rates))
     gain = ratios(loops[best, most].rates, loops[STOCK, most].rates)
     wait = ratios(loops[best, most].p99s, loops[STOCK, most].p99s)
-    at_most = f"{best}, {most} users"
+    at_most = f"{best}, users: {most}"
     return [
         Row(f"{at_most}: rate over stock's", gain, "×", Target(at_least=3)),
         Row(f"{at_most}: p99 over stock's", wait, "×", Target(at_most=1 / 3)),
@@ -114,8 +115,8 @@ def _verdict_rows(loops: dict[tuple[str, int], Loop]) -> list[Row]:
 
 def run(effort: Effort) -> Report:
     loops = _measure(effort)
-    remarks = [
+    remarks = (
         "Targets hold for the fastest entrant with stock's numbers (fp32); bf16 rounds weights "
         f"and activations. A rate falls if it is below {NO_FALL:g} of that for fewer users."
-    ]
-    return Report(NAME, TITLE, [*_rate_rows(loops), *_verdict_rows(loops)], remarks)
+    )
+    return Report(NAME, TITLE, [*_rate_rows(loops), *_verdict_rows(loops)], [remarks])

@@ -29,7 +29,7 @@ def assert_outputs_match(actual: Any, expected: Any, *, path: str = "output") ->
     Integers, bools and other objects must be equal, quantized tensors in their integers too:
     int8 kernels sum in int32, where the order does not matter.
     """
-    assert type(actual) is type(expected), f"{path}: {type(actual)} is not {type(expected)}"
+    assert kind_of(actual) == kind_of(expected), f"{path}: {type(actual)} is not {type(expected)}"
     if isinstance(expected, torch.Tensor):
         _assert_tensors_match(actual, expected, path)
         return
@@ -58,6 +58,12 @@ def _assert_tensors_match(actual: torch.Tensor, expected: torch.Tensor, path: st
     torch.testing.assert_close(
         actual, expected, rtol=0, atol=bound, equal_nan=True, msg=lambda text: f"{path}: {text}"
     )
+
+
+def kind_of(value: Any) -> Any:
+    """The type; of a namedtuple its name and fields, since TorchScript makes a class per value."""
+    fields = getattr(value, "_fields", None)
+    return (type(value).__name__, fields) if isinstance(value, tuple) and fields else type(value)
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:

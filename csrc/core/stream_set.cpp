@@ -75,6 +75,17 @@ class FunctionJob final : public Job {
   std::function<void(const StreamContext&)> body_;
 };
 
+// Intel's and LLVM's runtimes hand a finished master's threads to the next one that asks for some.
+void give_back_team(int size) {
+  run_on_team(size, [](int) {
+    try {
+      affinity().set(current_tid(), startup_affinity());
+    } catch (const AffinityError&) {
+      // The cpuset shrank since start-up; the thread stays inside it.
+    }
+  });
+}
+
 }  // namespace
 
 const StreamContext* current_stream() noexcept { return this_stream; }
@@ -132,44 +143,54 @@ StreamSet::~StreamSet() {
 
 void StreamSet::run(Worker& worker, const std::function<void(std::exception_ptr)>& started) {
   const auto& context = worker.context;
-  const std::string name = options_.name + "s" + std::to_string(context.index);
   initialise_thread();
-  name_this_thread(name);
+  name_this_thread(worker_name(worker));
   std::optional<TeamPin> pin;
   try {
-    // The runtime makes the team's threads with this thread's mask: the whole slice, so that a
-    // member which is ever replaced floats in the slice instead of sharing the worker's CPU.
+    // The runtime makes the team's threads with this thread's mask: first the whole slice.
     CpuList slice = context.cpus;
     std::sort(slice.begin(), slice.end());
     affinity().set(current_tid(), slice);
-    pin.emplace(context.cpus);
-    worker.thread_ids = pin->member_tids();
-    run_on_team(context.team_size, [&](int member) {
-      if (member > 0) name_this_thread(name + "t" + std::to_string(member));
-    });
+    pin.emplace(context.cpus, startup_affinity());
+    adopt_team(worker, *pin);
   } catch (...) {
     started(std::current_exception());
     return;
   }
   this_stream = &worker.context;
   started(nullptr);
-  serve(worker);
+  serve(worker, *pin);
   this_stream = nullptr;
-  if (openmp().kind != OpenMPKind::libgomp) {
-    // Intel's and LLVM's runtimes hand a finished master's threads to the next one that asks.
-    run_on_team(context.team_size, [](int) {
-      try {
-        affinity().set(current_tid(), startup_affinity());
-      } catch (const AffinityError&) {
-        // The cpuset shrank since start-up; the thread stays inside it.
-      }
-    });
+  // In a child that a task forked, this copy of the thread has no team: it just ends.
+  if (generation_ == process_generation() && openmp().kind != OpenMPKind::libgomp) {
+    give_back_team(context.team_size);
   }
 }
 
-void StreamSet::serve(Worker& worker) {
+std::string StreamSet::worker_name(const Worker& worker) const {
+  return options_.name + "s" + std::to_string(worker.context.index);
+}
+
+void StreamSet::adopt_team(Worker& worker, const TeamPin& pin) {
+  {
+    const std::lock_guard lock(mutex_);
+    worker.thread_ids = pin.member_tids();
+  }
+  const std::string name = worker_name(worker);
+  run_on_team(worker.context.team_size, [&](int member) {
+    if (member > 0) name_this_thread(name + "t" + std::to_string(member));
+  });
+}
+
+void StreamSet::serve(Worker& worker, const TeamPin& pin) {
+  int num_repins = pin.num_repins();
   while (auto job = next(worker)) {
-    if (job->try_start()) job->run(worker.context);
+    if (!job->try_start()) continue;
+    job->run(worker.context);
+    if (generation_ != process_generation()) return;
+    if (num_repins == pin.num_repins()) continue;
+    num_repins = pin.num_repins();
+    adopt_team(worker, pin);
   }
 }
 
@@ -352,8 +373,7 @@ void StreamSet::repin() {
   on_every_stream([this](const StreamContext& stream) {
     TeamPin* pin = TeamPin::innermost();
     pin->repin();
-    const std::lock_guard lock(mutex_);
-    workers_[stream.index]->thread_ids = pin->member_tids();
+    adopt_team(*workers_[static_cast<size_t>(stream.index)], *pin);
   });
 }
 

@@ -12,6 +12,8 @@
 
 namespace corestream {
 
+class TeamPin;
+
 struct StreamOptions {
   std::vector<CpuList> cpus;  // one list per stream, in the pool's order
   size_t queue_capacity = 0;  // jobs that may wait; 0: no limit
@@ -85,7 +87,9 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
 
   void create_threads();
   void run(Worker& worker, const std::function<void(std::exception_ptr)>& started);
-  void serve(Worker& worker);
+  void serve(Worker& worker, const TeamPin& pin);
+  void adopt_team(Worker& worker, const TeamPin& pin);
+  std::string worker_name(const Worker& worker) const;
   std::shared_ptr<Job> next(Worker& worker);
   void join() noexcept;
 

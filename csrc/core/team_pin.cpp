@@ -23,8 +23,11 @@ CpuList ascending(CpuList cpus) {
 
 TeamPin* TeamPin::innermost() { return innermost_pin; }
 
-TeamPin::TeamPin(CpuList cpus)
-    : cpus_(std::move(cpus)), generation_(process_generation()), outer_(innermost_pin) {
+TeamPin::TeamPin(CpuList cpus, CpuList home)
+    : cpus_(std::move(cpus)),
+      home_(std::move(home)),
+      generation_(process_generation()),
+      outer_(innermost_pin) {
   register_fork_handlers();
   const auto& runtime = openmp();
   if (runtime.kind != OpenMPKind::none && runtime.in_parallel()) {
@@ -43,6 +46,7 @@ TeamPin::TeamPin(CpuList cpus)
     make_outer_whole();
     throw;
   }
+  if (home_.empty()) home_ = saved_[0].mask;
   innermost_pin = this;
 }
 
@@ -86,7 +90,10 @@ void TeamPin::unpin_members() noexcept {
   });
 }
 
-void TeamPin::repin() { pin_members(/*save=*/false); }
+void TeamPin::repin() {
+  pin_members(/*save=*/false);
+  ++num_repins_;
+}
 
 TeamPin::~TeamPin() {
   if (generation_ != process_generation()) return;  // restored by restore_after_fork
@@ -113,7 +120,7 @@ void TeamPin::restore_after_fork() {
   while (outermost->outer_ != nullptr) outermost = outermost->outer_;
   innermost_pin = nullptr;
   try {
-    affinity().set(current_tid(), outermost->saved_[0].mask);
+    affinity().set(current_tid(), outermost->home_);
   } catch (const AffinityError&) {
     // The child keeps the pinned mask, which is inside its cpuset.
   }

@@ -14,14 +14,18 @@ namespace corestream {
 class TeamPin {
  public:
   // `cpus`: one per member, in the pool's order; must not be empty.
+  // `home`: the mask of this thread's copy in a forked child; empty: the mask found here.
   // Throws AffinityError (nothing stays pinned) or std::runtime_error.
-  explicit TeamPin(CpuList cpus);
+  explicit TeamPin(CpuList cpus, CpuList home = {});
   ~TeamPin();
   TeamPin(const TeamPin&) = delete;
   TeamPin& operator=(const TeamPin&) = delete;
 
   // Pins the team again after the runtime may have replaced threads.
   void repin();
+
+  // How often repin() was called: member_tids() may have changed with each.
+  int num_repins() const { return num_repins_; }
 
   const CpuList& cpus() const { return cpus_; }
   // Thread ids of the members; shorter than cpus() where no OpenMP runtime is loaded.
@@ -44,6 +48,8 @@ class TeamPin {
   void make_outer_whole() noexcept;
 
   CpuList cpus_;
+  CpuList home_;
+  int num_repins_ = 0;
   uint64_t generation_;
   TeamPin* outer_;
   std::unique_ptr<ScopedTeamSize> size_;

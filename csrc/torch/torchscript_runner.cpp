@@ -1,7 +1,8 @@
 #include "torchscript_runner.h"
 
-#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/passes/inliner.h>
+
+#include <utility>
 
 #include "fork.h"
 #include "stream_set.h"
@@ -19,10 +20,9 @@ bool has_fork(torch::jit::Block* block) {
   return false;
 }
 
-bool has_fork(torch::jit::Function& function) {
-  auto* graph_function = torch::jit::tryToGraphFunction(function);
-  if (graph_function == nullptr) return false;
-  const auto graph = graph_function->graph()->copy();
+bool has_fork(torch::jit::GraphFunction* function) {
+  if (function == nullptr) return false;
+  const auto graph = function->graph()->copy();
   torch::jit::Inline(*graph);
   return has_fork(graph->block());
 }
@@ -49,10 +49,14 @@ class ContinuationJob final : public Job {
 };
 
 // Sends forked work to the streams of the executor that runs the call, where torch's default
-// would use its unpinned inter-op threads.
-torch::jit::TaskLauncher launcher_of(const StreamContext& stream) {
-  return [streams = stream.streams->weak_from_this()](std::function<void()> work) {
+// would use its unpinned inter-op threads. The suspended call holds the launcher, and with it
+// the runner whose graph it is in the middle of.
+torch::jit::TaskLauncher launcher_of(const StreamContext& stream,
+                                     std::shared_ptr<TorchScriptRunner> runner) {
+  return [streams = stream.streams->weak_from_this(),
+          runner = std::move(runner)](std::function<void()> work) {
     const auto alive = streams.lock();
+    if (alive == nullptr) return work();  // the streams ended before a call they had suspended
     alive->post(std::make_shared<ContinuationJob>(std::move(work)), {}, /*bounded=*/false);
   };
 }
@@ -60,11 +64,55 @@ torch::jit::TaskLauncher launcher_of(const StreamContext& stream) {
 }  // namespace
 
 TorchScriptRunner::TorchScriptRunner(torch::jit::Function& function, c10::IValue owner)
-    : function_(function), owner_(std::move(owner)), has_forks_(has_fork(function)) {}
+    : function_(function), owner_(std::move(owner)) {
+  function_.ensure_defined();
+  graph_function_ = torch::jit::tryToGraphFunction(function_);
+  has_forks_ = has_fork(graph_function_);
+}
+
+TorchScriptRunner::~TorchScriptRunner() {
+  for (Variant* variant = variants_.load(); variant != nullptr;) {
+    delete std::exchange(variant, variant->next);
+  }
+}
+
+TorchScriptRunner::Variant* TorchScriptRunner::find(int team_size) const {
+  Variant* variant = variants_.load(std::memory_order_acquire);
+  while (variant != nullptr && variant->team_size != team_size) variant = variant->next;
+  return variant;
+}
+
+TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
+  if (Variant* variant = find(team_size)) return *variant;
+  const std::lock_guard lock(adding_);
+  if (Variant* variant = find(team_size)) return *variant;
+  // A copied graph shares the tensors that are its constants; a module's others come with
+  // `self`, an input.
+  auto* variant =
+      new Variant{.team_size = team_size,
+                  .function = {graph_function_->qualname(), graph_function_->graph()->copy(),
+                               /*function_creator=*/nullptr},
+                  .next = variants_.load(),
+                  .settled = {}};
+  variants_.store(variant, std::memory_order_release);
+  return *variant;
+}
 
 c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext& stream) {
-  if (has_forks_) return function_.runAsync(inputs, launcher_of(stream));
-  function_.run(inputs);
+  if (graph_function_ == nullptr) {
+    function_.run(inputs);
+    return std::move(inputs.front());
+  }
+  Variant& variant = variant_for(stream.team_size);
+  if (has_forks_) return variant.function.runAsync(inputs, launcher_of(stream, shared_from_this()));
+  const uint64_t signature = shape_signature(inputs);
+  if (variant.settled.contains(signature)) {
+    variant.function.run(inputs);
+  } else {
+    const std::lock_guard turn(variant.settled.turn());
+    variant.function.run(inputs);
+    variant.settled.count_run(signature);
+  }
   TORCH_INTERNAL_ASSERT(inputs.size() == 1);
   return std::move(inputs.front());
 }

@@ -1,16 +1,23 @@
 // Runs a TorchScript method: one module, one set of weights, any number of streams.
 #pragma once
 
+#include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
 
+#include <atomic>
+#include <mutex>
+
 #include "runner.h"
+#include "settled_shapes.h"
 
 namespace corestream {
 
-class TorchScriptRunner final : public Runner {
+class TorchScriptRunner final : public Runner,
+                                public std::enable_shared_from_this<TorchScriptRunner> {
  public:
   // `owner` keeps a module alive that `function` belongs to; None for a free function.
   TorchScriptRunner(torch::jit::Function& function, c10::IValue owner);
+  ~TorchScriptRunner() override;
 
   // Inputs: the module (if any), then the arguments, in the schema's order.
   c10::IValue run(torch::jit::Stack inputs, const StreamContext& stream) override;
@@ -22,7 +29,25 @@ class TorchScriptRunner final : public Runner {
   bool has_forks() const { return has_forks_; }
 
  private:
+  // TorchScript optimises a function once, for the thread that happens to run it: oneDNN's
+  // fused kernels then ask for that thread's team size for ever, and a stream of one core that
+  // runs them gets a second thread on its only CPU. So each team size has a function of its
+  // own, made from the same graph over the same weights.
+  struct Variant {
+    int team_size;
+    torch::jit::GraphFunction function;
+    Variant* next;
+    SettledShapes settled;
+  };
+
+  // Requires: graph_function_ is not null.
+  Variant& variant_for(int team_size);
+  Variant* find(int team_size) const;
+
   torch::jit::Function& function_;
+  torch::jit::GraphFunction* graph_function_;  // null if it is no graph
+  std::atomic<Variant*> variants_{nullptr};
+  std::mutex adding_;
   c10::IValue owner_;
   bool has_forks_;
 };

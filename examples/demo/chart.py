@@ -28,6 +28,7 @@ def draw(path: Path, measurements: list[Measurement]) -> None:
         right.plot(users, [each.p99_ms for each in series], label=f"{engine}, p99", **style)
     _finish(left, users, title="Throughput (higher is better)", unit="requests per second")
     _finish(right, users, title="Latency (lower is better)", unit="milliseconds per request")
+    figure.get_layout_engine().set(wspace=0.08)
     figure.suptitle("MiniLM-L6 sentence encoder on a CPU, one sentence per request")
     figure.savefig(path, dpi=140)
     plt.close(figure)

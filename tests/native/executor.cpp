@@ -53,6 +53,7 @@ TEST(a_shutdown_is_for_good) {
 }
 
 TEST(a_child_gets_streams_of_its_own) {
+  if (!kChildrenMayStartThreads) return;
   const SimulatedCpus machine(2);
   Executor executor(one_cpu_each(2));
   const auto parents = executor.streams();
@@ -65,6 +66,7 @@ TEST(a_child_gets_streams_of_its_own) {
 }
 
 TEST(a_child_of_a_busy_parent_gets_streams_too) {
+  if (!kChildrenMayStartThreads) return;
   const SimulatedCpus machine(2);
   Executor executor(one_cpu_each(2));
   const Blocker first(*executor.streams(), 0), second(*executor.streams(), 1);
@@ -76,6 +78,7 @@ TEST(a_child_of_a_busy_parent_gets_streams_too) {
 }
 
 TEST(threads_of_a_child_share_the_new_streams) {
+  if (!kChildrenMayStartThreads) return;
   const SimulatedCpus machine(2);
   Executor executor(one_cpu_each(2));
   CHECK(succeeds_in_child([&] {
@@ -88,6 +91,7 @@ TEST(threads_of_a_child_share_the_new_streams) {
 }
 
 TEST(a_grandchild_gets_streams_of_its_own) {
+  if (!kChildrenMayStartThreads) return;
   const SimulatedCpus machine(1);
   Executor executor(one_cpu_each(1));
   CHECK(succeeds_in_child([&] {
@@ -103,6 +107,13 @@ TEST(a_child_may_drop_the_executor) {
     executor.reset();
     return true;
   }));
+  CHECK(runs_a_job(*executor));
+}
+
+TEST(a_child_may_drop_the_executor_after_use) {
+  if (!kChildrenMayStartThreads) return;
+  const SimulatedCpus machine(2);
+  auto executor = std::make_unique<Executor>(one_cpu_each(2));
   CHECK(succeeds_in_child([&] {
     const bool ran = runs_a_job(*executor);
     executor.reset();

@@ -5,11 +5,6 @@
 
 #include "testing.h"
 
-// TSan ends a process that starts threads after a fork with threads; the children of the fork
-// tests do that on purpose.
-extern "C" const char* __tsan_default_options();
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
-
 namespace testing {
 namespace {
 

@@ -15,7 +15,7 @@ std::vector<std::shared_ptr<Job>> make_parts(int count) {
   return parts;
 }
 
-TEST(part_k_runs_on_stream_k) {
+TEST(parts_run_side_by_side) {
   const SimulatedCpus machine(3);
   const Streams streams(one_cpu_each(3));
   // The parts meet: none ends before all run, so each needs a stream of its own.

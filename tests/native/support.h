@@ -104,6 +104,15 @@ class Blocker {
   bool is_released_ = false;
 };
 
+// ThreadSanitizer knows the parent's threads in the child too, and ends a child that starts a
+// thread where one of them was ("dup thread with used id"): there, only the address sanitizer
+// and the plain build run such children.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kChildrenMayStartThreads = false;
+#else
+constexpr bool kChildrenMayStartThreads = true;
+#endif
+
 // Runs `body` in a forked child; true if it came to its end. A child that hangs is ended.
 inline bool succeeds_in_child(const std::function<bool()>& body) {
   std::cout.flush();

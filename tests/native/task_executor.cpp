@@ -76,6 +76,7 @@ TEST(what_work_captured_is_let_go) {
 }
 
 TEST(a_child_may_post) {
+  if (!kChildrenMayStartThreads) return;
   const SimulatedCpus machine(2);
   TaskExecutor executor(CPUPool{0, 1}, 2);
   CHECK(succeeds_in_child([&] {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ def make_callee(module: Any, *, num_streams: int) -> _torch.Callee:
         return _native.torch_ext.TorchScriptCallee(module)
     if isinstance(module, str | os.PathLike):
         return _package_callee(Path(os.fspath(module)), num_streams=num_streams)
-    if isinstance(module, _compiled_model_type()):
+    if _is_loaded_package(module):
         return _loaded_package_callee(module, num_streams=num_streams)
     if not callable(module):
         raise TypeError(
@@ -40,11 +40,11 @@ def make_callee(module: Any, *, num_streams: int) -> _torch.Callee:
     return _native.torch_ext.PythonCallee(module)
 
 
-@cache
-def _compiled_model_type() -> type:
-    from torch.export.pt2_archive._package import AOTICompiledModel
-
-    return AOTICompiledModel
+def _is_loaded_package(module: Any) -> bool:
+    # Who loaded a package has imported this module. To import it for the question loads Inductor:
+    # 839 modules and an environment variable that it sets.
+    package = sys.modules.get("torch.export.pt2_archive._package")
+    return isinstance(module, getattr(package, "AOTICompiledModel", ()))
 
 
 def _package_callee(path: Path, *, num_streams: int) -> _torch.Callee:
@@ -103,7 +103,7 @@ def _warn_of_gil(name: str) -> None:
         f"turns. torch.jit.trace and freeze it, or compile it to a .pt2 package, to run it in "
         f"parallel (docs/gil.md)",
         CorestreamWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
 
 

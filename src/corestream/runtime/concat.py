@@ -42,7 +42,7 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
     lists = [pairs]
     keys = [key for key, _ in pairs]
     for output in outputs[1:]:
-        other = children(output) if type(output) is type(first) else None
+        other = children(output) if _is_like(output, first) else None
         if other is None or [key for key, _ in other] != keys:
             raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
         lists.append(other)
@@ -52,6 +52,17 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
         for index, ((key, _), inner) in enumerate(zip(pairs, hints, strict=True))
     ]
     return rebuild(first, contents)
+
+
+def _is_like(output: Any, first: Any) -> bool:
+    kind, other = type(first), type(output)
+    # TorchScript makes a new class for every NamedTuple that it returns.
+    return other is kind or (
+        issubclass(kind, tuple)
+        and issubclass(other, tuple)
+        and hasattr(kind, "_fields")
+        and (kind.__name__, kind._fields) == (other.__name__, getattr(other, "_fields", None))
+    )
 
 
 def _advice(path: Path, constraint: str) -> str:

@@ -38,7 +38,11 @@ RELEVANT_VARIABLES = (
     "TORCHINDUCTOR_CPP_DYNAMIC_THREADS",
 )
 
-_OFF = {"", "false", "0", "none", "disabled"}
+# With these the runtimes leave threads alone; to the other variables "0" is a CPU.
+_OFF = {
+    "OMP_PROC_BIND": ("false", "0"),
+    "KMP_AFFINITY": ("none", "disabled"),
+}
 
 _warned: set[str] = set()
 
@@ -64,7 +68,7 @@ def find_problems(
     names = [
         f"{name}={environ[name]}"
         for name, readers in AFFINITY_VARIABLES.items()
-        if kind in readers and environ.get(name, "").lower() not in _OFF
+        if kind in readers and environ.get(name, "").lower() not in ("", *_OFF.get(name, ()))
     ]
     if names and len(startup) < online:
         problems.append(
@@ -88,7 +92,9 @@ def current_problems() -> list[str]:
     return find_problems(
         environ=os.environ,
         kind=kind,
-        startup=list(startup_affinity()),
+        # Two moments: corestream.cpu may be imported before torch, whose OpenMP runtime narrows
+        # the main thread as it loads; the native part is loaded after it.
+        startup=[cpu for cpu in _native.core.startup_affinity() if cpu in startup_affinity()],
         online=len(topology().online) or len(allowed_cpus()),
         runtimes=mapped_openmp_runtimes(),
     )

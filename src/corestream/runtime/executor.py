@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from corestream import _native
 from corestream.cpu.pool import CPUPool
-from corestream.errors import ShutDown
+from corestream.errors import CorestreamWarning, ShutDown
 from corestream.runtime.audit import Audit, audit_streams
 from corestream.runtime.environment import warn_of_problems
 from corestream.runtime.future import Future
@@ -183,6 +184,22 @@ class TaskExecutor:
         Thread-safe; waits for each stream to be free, without the GIL.
         """
         self._native.repin()
+
+    def mend_teams(self) -> None:
+        """Audits the streams; if anything is amiss, warns of it and pins every team anew.
+
+        Raises:
+            OSError: A core could not be had.
+            ShutDown: :meth:`shutdown` was called.
+
+        Thread-safe; waits for each stream to be free, without the GIL.
+        """
+        problems = self.audit().problems
+        if not problems:
+            return
+        self.repin()
+        for problem in problems:
+            warnings.warn(problem, CorestreamWarning, stacklevel=3)
 
     def shutdown(self, wait: bool = True, *, cancel_pending: bool = False) -> None:
         """Refuses further tasks and ends the streams.

@@ -223,7 +223,7 @@ class MultiStreamModule(torch.nn.Module):
         return Future(self._start(args, kwargs))
 
     def warm_up(self, *args: Any, **kwargs: Any) -> None:
-        """Runs the model on every stream with the part that it would get, and pins anew.
+        """Runs the model on every stream with the part that it would get, and audits the teams.
 
         Args:
             *args: Example positional arguments, for the whole batch.
@@ -244,7 +244,7 @@ class MultiStreamModule(torch.nn.Module):
         ]
         for future in futures:
             future.get()
-        self._executor.repin()
+        self._executor.mend_teams()
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _JoinedHandle:
         parts = split_arguments(

@@ -108,8 +108,8 @@ class Task:
     def warm_up(self, *args: Any, **kwargs: Any) -> None:
         """Runs the module once on every stream, so that first-call costs are paid.
 
-        Afterwards every team is pinned anew, because a model compiled for another number of
-        threads may have replaced its members.
+        A model that changes its team (compiled for another number of threads, say) is found out
+        here: the teams are mended, and a warning says so.
 
         Args:
             *args: Example positional arguments.
@@ -126,4 +126,4 @@ class Task:
         ]
         for future in futures:
             future.get()
-        self._executor.repin()
+        self._executor.mend_teams()

@@ -10,8 +10,9 @@ def release_idle_team() -> bool:
 
     libgomp counts the OpenMP threads of all teams in the process, and lets none of them spin at
     barriers once they outnumber the CPUs: a stream is then 2 to 3 times slower on small models.
-    A team that the main thread used to build or trace a model is enough. Executors release the
-    team of the thread that makes them; call this after later parallel work outside a stream.
+    A team that the main thread used to build or trace a model is enough. Executors with streams
+    of two or more cores release the team of the thread that makes them, and of threads that give
+    them work; call this on other threads, after parallel work outside a stream.
 
     Returns:
         Whether the runtime is libgomp and the thread's team, if it had one, was ended. Other

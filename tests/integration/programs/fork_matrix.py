@@ -1,4 +1,4 @@
-"""fork_matrix.py KIND STATE: forks in one state of the process, once for each use of the child."""
+"""fork_matrix.py KIND: forks in each state of the process, once for each use of the child."""
 
 from __future__ import annotations
 
@@ -147,9 +147,7 @@ def enter(state: str, pool: Pool) -> Callable[[], None]:
     return lambda: None
 
 
-def main() -> None:
-    kind, state = sys.argv[1:]
-    pool = POOLS[kind]()
+def fork_in(state: str, pool: Pool) -> dict[str, Any]:
     uses: dict[str, Callable[[], Any]] = {
         "torch": support.use_torch_in_parallel,
         "pool": lambda: use_pool(pool),
@@ -160,12 +158,22 @@ def main() -> None:
         leave = enter(state, pool)
         children[use] = support.in_forked_child(action)
         leave()
-    parent = {"is_right": pool.use() == EXPECTED, "mask": support.mask()}
-    # Under main_used the parent's own team is left over, which the audit rightly reports.
+    # Under main_used the parent's own team is left over, which the audit would rightly report.
     corestream.release_idle_team()
-    parent["problems"] = pool.executor.audit().problems
-    expected = support.use_torch_in_parallel()
-    support.report({"children": children, "parent": parent, "torch": expected})
+    parent = {
+        "is_right": pool.use() == EXPECTED,
+        "mask": support.mask(),
+        "problems": pool.executor.audit().problems,
+    }
+    return {"children": children, "parent": parent}
+
+
+def main() -> None:
+    pool = POOLS[sys.argv[1]]()
+    # The main thread stays unused until the last state.
+    states = ("main_unused", "pool_idle", "pool_busy", "main_used")
+    reports = {state: fork_in(state, pool) for state in states}
+    support.report({"states": reports, "torch": support.use_torch_in_parallel()})
 
 
 if __name__ == "__main__":

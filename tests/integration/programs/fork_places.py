@@ -1,4 +1,4 @@
-"""fork_places.py CASE: forks from places where a process seldom does."""
+"""fork_places.py CASE...: forks from places where a process seldom does."""
 
 from __future__ import annotations
 
@@ -93,6 +93,12 @@ def _work(results: Any) -> None:
     results.put({"exit_code": 0, "mask": support.mask(), "value": support.use_torch_in_parallel()})
 
 
+def _use_again(streams: corestream.MultiStreamModule) -> dict[str, Any]:
+    after = streams(support.INPUT).tolist()
+    streams.executor.shutdown()
+    return {"after": after, "after_expected": (support.INPUT * 2 + 1).tolist()}
+
+
 def multiprocessing_fork() -> Any:
     context = multiprocessing.get_context("fork")
     streams = corestream.MultiStreamModule(support.scripted())
@@ -106,7 +112,7 @@ def multiprocessing_fork() -> Any:
     for process, child in zip(processes, children, strict=True):
         process.join()
         child["exit_code"] = process.exitcode
-    return {"children": children, "expected": expected, "after": streams(support.INPUT).tolist()}
+    return {"children": children, "expected": expected, **_use_again(streams)}
 
 
 class Rows(torch.utils.data.Dataset):
@@ -133,14 +139,14 @@ def data_loader() -> Any:
     return {
         "children": [{"exit_code": 0, "mask": mask, "value": value} for value, mask in rows],
         "expected": [float(torch.tensor(float(index)).sigmoid()) for index in range(4)],
-        "after": streams(support.INPUT).tolist(),
+        **_use_again(streams),
     }
 
 
 CASES = (
-    ten_forks_of_a_used_main,
     after_pin_alone,
     inside_pin,
+    ten_forks_of_a_used_main,
     from_a_stream_with_a_team,
     from_a_stream_of_one_core,
     from_a_stream_and_return,
@@ -149,4 +155,4 @@ CASES = (
 )
 
 if __name__ == "__main__":
-    support.report({case.__name__: case for case in CASES}[sys.argv[1]]())
+    support.report({case.__name__: case() for case in CASES if case.__name__ in sys.argv[1:]})

@@ -43,12 +43,11 @@ def tasks() -> dict[str, Any]:
 
 def stream_of_a_team() -> dict[str, Any]:
     """One stream of all cores, whose model opens parallel regions."""
-    pool = corestream.CPUPool()
-    with corestream.TaskExecutor(pool, num_streams=1) as executor:
-        task = corestream.Task(support.scripted(), executor)
-        large = torch.ones(1000, 1000)
-        is_right = bool((task(large).get() == 3).all())
+    large = torch.ones(1000, 1000)  # leaves the main thread a team, which the start releases
+    with corestream.TaskExecutor(num_streams=1) as executor:
+        outputs = corestream.Task(support.scripted(), executor)(large).get()
         audit = executor.audit()
+    is_right = bool((outputs == 3).all())
     return {
         "is_right": is_right,
         "problems": audit.problems,
@@ -64,9 +63,11 @@ def many_streams() -> dict[str, Any]:
     x = torch.randn(9, 64)
     streams = corestream.MultiStreamModule(frozen)
     with torch.inference_mode():
-        difference = float((streams(x) - model(x)).abs().max())
-    problems = streams.executor.audit().problems
+        outputs = streams(x)
+        problems = streams.executor.audit().problems
+        difference = float((outputs - model(x)).abs().max())
     child = support.in_forked_child(lambda: bool((streams(x) - model(x)).abs().max() < 1e-5))
+    corestream.release_idle_team()
     streams.executor.shutdown()
     return {"difference": difference, "problems": problems, "child": child}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Self
 
 from corestream import TaskExecutor
 from tests.unit.runtime.proc import DEADLINE_S
@@ -26,7 +27,7 @@ class Gate:
     def open(self) -> None:
         self._may_end.set()
 
-    def __enter__(self) -> Gate:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:

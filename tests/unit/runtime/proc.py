@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from corestream import _native
+from corestream import Future, _native
 from corestream.cpu.cpu_set import CPUSet
 from corestream.cpu.override import override_allowed
 
@@ -83,6 +84,23 @@ def on_new_thread(function: Callable[[], object]) -> object:
     if error is not None:
         raise error
     return value
+
+
+def is_over_without_the_gil(
+    start: Callable[[], Sequence[Future]], *, patience_s: float = DEADLINE_S
+) -> bool:
+    """Whether what `start` starts ends although this thread never lets go of the GIL."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        futures = start()
+        deadline = time.monotonic() + patience_s
+        while not all(future.done() for future in futures):
+            if time.monotonic() > deadline:
+                return False
+    finally:
+        sys.setswitchinterval(interval)
+    return True
 
 
 def in_forked_child(function: Callable[[], object]) -> str:

@@ -57,9 +57,11 @@ class Machine:
             with running(model, self.num_streams, pool, **options) as streams:
                 yield streams
         else:
-            with machine_of(self.num_cpus) as pool:
-                with running(model, self.num_streams, pool, **options) as streams:
-                    yield streams
+            with (
+                machine_of(self.num_cpus) as pool,
+                running(model, self.num_streams, pool, **options) as streams,
+            ):
+                yield streams
 
 
 MACHINES = [

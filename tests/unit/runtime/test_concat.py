@@ -81,7 +81,9 @@ def test_each_leaf_may_have_its_own_dim():
     assert_outputs_match(joined, (WHOLE, {"t": WHOLE.T, "k": 1}))
 
 
-@pytest.mark.parametrize("value", [3, 2.5, True, "text", b"b", None, torch.float32, torch.Size([2])])
+@pytest.mark.parametrize(
+    "value", [3, 2.5, True, "text", b"b", None, torch.float32, torch.Size([2])]
+)
 def test_equal_values_that_are_no_tensors_are_returned(value):
     assert concat_outputs([[value, halves()[0]], [value, halves()[1]]])[0] == value
 
@@ -96,6 +98,14 @@ def test_joined_containers_are_new():
     joined = concat_outputs(outputs)
     assert all(joined is not output for output in outputs)
     assert [len(output[0]) for output in outputs] == [2, 1]
+
+
+def test_namedtuples_of_one_name_and_fields_are_joined():
+    # As TorchScript returns them: a new class each time.
+    kinds = [NamedTuple("Made", [("x", Any), ("n", int)]) for _ in halves()]
+    joined = concat_outputs([kind(part, 1) for kind, part in zip(kinds, halves(), strict=True)])
+    assert type(joined) is kinds[0]
+    assert_outputs_match(joined, kinds[1](WHOLE, 1))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +127,17 @@ def test_joined_containers_are_new():
         ([[1], (1,)], 0, "output must have one structure; got [1] and (1,)"),
         ([[1], [1, 2]], 0, "output must have one structure; got [1] and [1, 2]"),
         ([{"a": 1}, {"b": 1}], 0, "output must have one structure; got {'a': 1} and {'b': 1}"),
+        (
+            [Pair(1, 2), (1, 2)],
+            0,
+            "output must have one structure; got Pair(left=1, right=2) and (1, 2)",
+        ),
         ([[1], 1], 0, "output must have one structure; got [1] and 1"),
-        ([(WHOLE, 1), (WHOLE, 1)], (0,), "output must have the entries [0] of the hint; got [0, 1]"),
+        (
+            [(WHOLE, 1), (WHOLE, 1)],
+            (0,),
+            "output must have the entries [0] of the hint; got [0, 1]",
+        ),
         (
             [{"a": WHOLE}, {"a": WHOLE}],
             {"a": 0, "b": 0},
@@ -143,6 +162,8 @@ def test_a_tensor_on_some_streams_only_is_refused():
 
 @pytest.mark.parametrize("other", [torch.zeros(2, 5), torch.zeros(2, 4, 1), WHOLE.int()])
 def test_tensors_that_differ_in_more_than_the_dim_are_refused(other):
-    message = r"^output\['x'\] must have one dtype, and one shape but for dim 0, on every stream; got"
+    message = (
+        r"^output\['x'\] must have one dtype, and one shape but for dim 0, on every stream; got"
+    )
     with pytest.raises(ValueError, match=message):
         concat_outputs([{"x": WHOLE}, {"x": other}])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import corestream
-from corestream import CPUPool, MultiStreamModule, TaskExecutor
+from corestream import MultiStreamModule, TaskExecutor
 from corestream.errors import QueueFull, ShutDown
 from tests.unit.runtime.gate import Gate
 from tests.unit.runtime.proc import DEADLINE_S, on_new_thread

@@ -36,7 +36,9 @@ def test_it_cannot_be_hashed_since_it_may_hold_lists():
         hash(MultiStreamModuleHint([0]))
 
 
-@pytest.mark.parametrize("remake", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "remake", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_copies_are_equal(remake):
     hint = MultiStreamModuleHint(0, [None, 1], mask=0)
     assert remake(hint) == hint

@@ -8,7 +8,6 @@ import threading
 import pytest
 import torch
 
-import corestream
 from corestream import CPUPool, CPUSet, _native, pin
 from corestream.cpu.override import override_allowed
 from tests.unit.runtime.operators import observed

@@ -141,8 +141,10 @@ def test_containers_without_tensors_are_not_copied():
             (rows(2), [rows(3)]),
             {},
             None,
-            "args[1][0] must have 2 items along dim 0, as args[0] has; got 3; give an "
-            "input_split_hint with None for tensors that are not split",
+            (
+                "args[1][0] must have 2 items along dim 0, as args[0] has; got 3; give an "
+                "input_split_hint with None for tensors that are not split"
+            ),
         ),
         (
             (torch.zeros(2, 3),),
@@ -184,22 +186,28 @@ def test_containers_without_tensors_are_not_copied():
             ({"x": rows(2)},),
             {},
             Hint({"x": 0, "y": 0}),
-            "the hint for args[0] must name its entries ['x']; got {'x': 0, 'y': 0}, with ['y'] "
-            "too many; make",
+            (
+                "the hint for args[0] must name its entries ['x']; got {'x': 0, 'y': 0}, with ['y'] "
+                "too many; make"
+            ),
         ),
         (
             (rows(2),),
             {},
             Hint(0, 0),
-            "input_split_hint must name arguments of the call; got MultiStreamModuleHint(0, 0) "
-            "for 1 positional arguments and the keywords []; pass what the hint names",
+            (
+                "input_split_hint must name arguments of the call; got MultiStreamModuleHint(0, 0) "
+                "for 1 positional arguments and the keywords []; pass what the hint names"
+            ),
         ),
         (
             (),
             {"y": rows(2), "a": 1},
             Hint(x=0),
-            "input_split_hint must name arguments of the call; got MultiStreamModuleHint(x=0) "
-            "for 0 positional arguments and the keywords ['a', 'y']; pass",
+            (
+                "input_split_hint must name arguments of the call; got MultiStreamModuleHint(x=0) "
+                "for 0 positional arguments and the keywords ['a', 'y']; pass"
+            ),
         ),
     ],
 )

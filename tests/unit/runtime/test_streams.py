@@ -35,6 +35,11 @@ class Pair(NamedTuple):
     right: Any
 
 
+class TensorPair(NamedTuple):
+    left: torch.Tensor
+    right: torch.Tensor
+
+
 @dataclass
 class Record:
     values: Any
@@ -50,6 +55,11 @@ class ManyOutputs(nn.Module):
         self, x: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[torch.Tensor]]:
         return x + 1, {"mask": mask * 2, "transposed": x.t()}, [x * mask, x]
+
+
+class ReturnsPair(nn.Module):
+    def forward(self, x: torch.Tensor) -> TensorPair:
+        return TensorPair(x + 1, x - 1)
 
 
 class WithTable(nn.Module):
@@ -112,6 +122,14 @@ def test_several_and_nested_outputs_are_joined(machine):
     with machine.run(model, output_concat_hint=hint) as streams:
         x, mask = whole_batch(7), whole_batch(7, width=1)
         assert_outputs_match(streams(x, mask), model(x, mask))
+
+
+@on_machines
+def test_a_namedtuple_of_torchscript_is_joined(machine):
+    model = scripted(ReturnsPair())
+    with machine.run(model) as streams:
+        assert_outputs_match(streams(whole_batch(7)), model(whole_batch(7)))
+        assert_outputs_match(streams(whole_batch(7)).right, whole_batch(7) - 1)
 
 
 def test_several_entries_of_an_output_hint_are_a_tuple_and_keywords_a_dict():

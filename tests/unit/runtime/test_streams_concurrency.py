@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from corestream import MultiStreamModule
+from corestream import MultiStreamModule, Task
 from corestream import MultiStreamModuleHint as Hint
 from tests.helpers import assert_outputs_match
 from tests.unit.runtime.stream_cases import (
@@ -139,6 +139,17 @@ def test_many_threads_take_one_future(concat_output):
             assert len({id(result) for result in results}) == 1
 
 
+@pytest.mark.usefixtures("frequent_switches")
+def test_many_threads_take_one_task_s_future():
+    # Making a NamedTuple of TorchScript's runs Python code, in which threads take turns.
+    with TWO.run(scripted(ReturnsBoth())) as streams:
+        task = Task(streams.model, streams.executor)
+        for _ in range(50):
+            future = task(whole_batch(3))
+            results = call_together(4, lambda _, future=future: future.get())
+            assert len({id(result) for result in results}) == 1
+
+
 @pytest.mark.parametrize("num_streams", [1, 2, 3, 5])
 def test_streams_run_torchscript_at_one_time_and_without_the_gil(num_streams):
     # Each part turns in C++ until every part and this thread have taken a seat: if the parts ran
@@ -238,7 +249,7 @@ def test_of_several_errors_the_first_parts_is_raised():
         second_failed.set()
         raise KeyError("part 1")
 
-    with TWO.run(model) as streams, pytest.raises(ValueError, match="^part 0$"):
+    with TWO.run(model) as streams, pytest.raises(ValueError, match=r"^part 0\n"):
         streams(whole_batch(2))
 
 

@@ -73,7 +73,7 @@ def test_arguments_of_another_type(options, message):
 
 @pytest.mark.parametrize("hint", [Hint(), Hint(0, y=0)])
 def test_an_output_hint_of_two_kinds_or_none(hint):
-    with pytest.raises(ValueError, match="^output_concat_hint must have positional entries"):
+    with pytest.raises(ValueError, match=r"^output_concat_hint must have positional entries"):
         MultiStreamModule(len, 1, output_concat_hint=hint)
 
 
