@@ -25,6 +25,9 @@ class Job : public Completion {
   // finish(), at once or later from another thread. Errors are kept for whoever waits.
   virtual void run(const StreamContext& stream) noexcept = 0;
 
+  // Whether it is a piece of a job that has begun: a stream that waits for that job may run it.
+  virtual bool is_continuation() const noexcept { return false; }
+
   // The job will never run: lets go of its inputs. After try_cancel() succeeded.
   virtual void drop() noexcept = 0;
 };

@@ -41,6 +41,13 @@ std::shared_ptr<Job> LaneQueue::steal(int thief) {
   return victim == nullptr ? nullptr : take(*victim, position);
 }
 
+std::shared_ptr<Job> LaneQueue::pop_continuation() {
+  for (size_t position = 0; position < common().size(); ++position) {
+    if (common()[position].job->is_continuation()) return take(common(), position);
+  }
+  return nullptr;
+}
+
 bool LaneQueue::contains(const Job* job) const {
   for (const Entries& lane : lanes_) {
     for (const Entry& entry : lane) {

@@ -29,6 +29,9 @@ class LaneQueue {
   // another stream was preferred for. nullptr when there is none.
   std::shared_ptr<Job> pop(int stream);
 
+  // The oldest continuation, or nullptr.
+  std::shared_ptr<Job> pop_continuation();
+
   bool contains(const Job* job) const;
   bool remove(const Job* job);
   std::vector<std::shared_ptr<Job>> drain();

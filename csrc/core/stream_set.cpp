@@ -1,10 +1,12 @@
 #include "stream_set.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <condition_variable>
+#include <cstdlib>
 #include <optional>
 
 #include "corestream/errors.h"
@@ -143,10 +145,10 @@ StreamSet::~StreamSet() {
 
 void StreamSet::run(Worker& worker, const std::function<void(std::exception_ptr)>& started) {
   const auto& context = worker.context;
-  initialise_thread();
-  name_this_thread(worker_name(worker));
   std::optional<TeamPin> pin;
   try {
+    initialise_thread();
+    name_this_thread(worker_name(worker));
     // The runtime makes the team's threads with this thread's mask: first the whole slice.
     CpuList slice = context.cpus;
     std::sort(slice.begin(), slice.end());
@@ -161,10 +163,10 @@ void StreamSet::run(Worker& worker, const std::function<void(std::exception_ptr)
   started(nullptr);
   serve(worker, *pin);
   this_stream = nullptr;
-  // In a child that a task forked, this copy of the thread has no team: it just ends.
-  if (generation_ == process_generation() && openmp().kind != OpenMPKind::libgomp) {
-    give_back_team(context.team_size);
-  }
+  // A task forked and returned in the child: its process ends with it, as it would with the
+  // last thread, even if the child has started streams of its own meanwhile.
+  if (generation_ != process_generation()) _exit(EXIT_SUCCESS);
+  if (openmp().kind != OpenMPKind::libgomp) give_back_team(context.team_size);
 }
 
 std::string StreamSet::worker_name(const Worker& worker) const {
@@ -310,6 +312,27 @@ bool StreamSet::run_inline(Job& job) {
     queue_.remove(&job);
   }
   job.run(*stream);
+  return true;
+}
+
+bool StreamSet::wait_on_stream(const Completion& work, const Deadline& deadline) {
+  // A continuation that arrives meanwhile wakes nobody who is here: look for one now and then.
+  constexpr auto kLook = std::chrono::milliseconds(1);
+  while (!work.is_over()) {
+    std::shared_ptr<Job> job;
+    {
+      const std::lock_guard lock(mutex_);
+      job = queue_.pop_continuation();
+    }
+    if (job != nullptr) {
+      if (job->try_start()) job->run(*this_stream);
+      continue;
+    }
+    auto until = Clock::now() + kLook;
+    if (deadline && *deadline < until) until = *deadline;
+    if (work.wait(until, std::chrono::nanoseconds(0))) return true;
+    if (deadline && Clock::now() >= *deadline) return work.is_over();
+  }
   return true;
 }
 

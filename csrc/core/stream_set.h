@@ -56,6 +56,10 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
   // waits for another never waits for itself.
   bool run_inline(Job& job);
 
+  // On one of these streams: waits for `work`, and meanwhile runs continuations, since what it
+  // waits for may have suspended itself and need a stream to go on. False if the wait timed out.
+  bool wait_on_stream(const Completion& work, const Deadline& deadline);
+
   // Refuses further work; waits for what runs, and for what is queued unless it is cancelled.
   // On one of these streams it does not wait, since it would wait for itself.
   void shutdown(bool wait, bool cancel_pending);

@@ -6,6 +6,8 @@
 #include <torch/csrc/jit/python/pybind_utils.h>
 #include <torch/csrc/jit/python/python_ivalue.h>
 
+#include "unwrapped.h"
+
 namespace corestream::python {
 namespace {
 
@@ -63,6 +65,7 @@ std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py
   if (!runner_->owner().isNone()) self = runner_->owner();
   auto inputs = torch::jit::createStackForSchema(
       runner_->function().getSchema(), torch::jit::tuple_slice(args), kwargs, std::move(self));
+  unwrap_tensors(inputs);
   auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
   return std::make_unique<GraphCall>(std::move(job), py::none());
 }
@@ -84,6 +87,7 @@ std::unique_ptr<Call> AOTInductorCallee::prepare(const py::tuple& args, const py
   for (const py::handle tensor : flatten_(args, kwargs)) {
     inputs.emplace_back(tensor.cast<at::Tensor>());
   }
+  unwrap_tensors(inputs);
   auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
   return std::make_unique<GraphCall>(std::move(job), unflatten_);
 }

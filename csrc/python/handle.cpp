@@ -1,6 +1,7 @@
 #include "handle.h"
 
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/jit/runtime/jit_exception.h>
 
 #include "corestream/errors.h"
 #include "cpu_list.h"
@@ -28,6 +29,8 @@ py::object python_exception(const std::exception_ptr& error) {
     py::object exception = raised.value();
     if (raised.trace()) PyException_SetTraceback(exception.ptr(), raised.trace().ptr());
     return exception;
+  } catch (const torch::jit::JITException& raised) {
+    return py::module_::import("torch.jit").attr("Error")(raised.what());
   } catch (...) {
     torch::translate_exception_to_python(std::current_exception());
     py::error_already_set raised;
@@ -69,20 +72,23 @@ std::shared_ptr<Handle> Handle::submit_parts(std::shared_ptr<StreamSet> streams,
   return handle;
 }
 
-void Handle::help() {
-  const StreamContext* stream = current_stream();
-  if (stream == nullptr || stream->streams != streams_.get()) return;
+bool Handle::wait_on_own_stream(const Deadline& deadline) {
   for (const auto& call : calls_) streams_->run_inline(*call->job());
+  return streams_->wait_on_stream(*completion_, deadline);
 }
 
 bool Handle::wait(std::optional<double> timeout_s) {
   if (completion_->is_over()) return true;
   const Deadline deadline = deadline_after(timeout_s);
+  const StreamContext* stream = current_stream();
+  if (stream != nullptr && stream->streams == streams_.get()) {
+    const py::gil_scoped_release no_gil;
+    return wait_on_own_stream(deadline);
+  }
   auto spin = std::chrono::nanoseconds(kWaitSpin);
   while (true) {
     {
       const py::gil_scoped_release no_gil;
-      help();
       auto slice_end = Clock::now() + kSignalCheck;
       if (deadline && *deadline < slice_end) slice_end = *deadline;
       if (completion_->wait(slice_end, spin)) return true;

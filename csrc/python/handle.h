@@ -34,7 +34,7 @@ class Handle {
  private:
   py::object take(Call& call);
   py::object take_all();
-  void help();
+  bool wait_on_own_stream(const Deadline& deadline);
   std::string where(const Call& call) const;
 
   std::shared_ptr<StreamSet> streams_;

@@ -1,27 +1,26 @@
 #include "graph_job.h"
 
+#include <ATen/autocast_mode.h>
+
 #include "corestream/errors.h"
 #include "fork.h"
 
 namespace corestream {
-namespace {
-
-// What the stream's thread looks like between tasks; taken before its first task.
-const at::ThreadLocalState& idle_state() {
-  static thread_local const at::ThreadLocalState state;
-  return state;
-}
-
-}  // namespace
 
 CallerState capture_caller_state() { return std::make_shared<const at::ThreadLocalState>(); }
 
-CallerStateScope::CallerStateScope(const at::ThreadLocalState& state) {
-  idle_state();
+// Autocast keeps cast weights until its caller leaves the autocast block. A stream never does:
+// a weight changed later would go on being used as it was.
+CallerStateScope::CallerStateScope(const at::ThreadLocalState& state)
+    : before_(), autocast_cache_(at::autocast::is_autocast_cache_enabled()) {
   at::ThreadLocalState::setThreadLocalState(state);
+  at::autocast::set_autocast_cache_enabled(false);
 }
 
-CallerStateScope::~CallerStateScope() { at::ThreadLocalState::setThreadLocalState(idle_state()); }
+CallerStateScope::~CallerStateScope() {
+  at::autocast::set_autocast_cache_enabled(autocast_cache_);
+  at::ThreadLocalState::setThreadLocalState(before_);
+}
 
 GraphJob::GraphJob(std::shared_ptr<Runner> runner, torch::jit::Stack inputs, CallerState state)
     : runner_(std::move(runner)), inputs_(std::move(inputs)), state_(std::move(state)) {}

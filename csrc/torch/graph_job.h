@@ -22,6 +22,10 @@ class CallerStateScope {
   ~CallerStateScope();
   CallerStateScope(const CallerStateScope&) = delete;
   CallerStateScope& operator=(const CallerStateScope&) = delete;
+
+ private:
+  const at::ThreadLocalState before_;
+  bool autocast_cache_;
 };
 
 class GraphJob final : public Job, public std::enable_shared_from_this<GraphJob> {

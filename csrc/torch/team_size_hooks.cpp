@@ -5,6 +5,9 @@
 // may happen to a caller who only enters `pin` or starts an executor.
 #include <ATen/Parallel.h>
 
+#include <mutex>
+
+#include "fork.h"
 #include "team_size.h"
 
 // Exported by wheels that hold MKL (x86-64); absent elsewhere.
@@ -14,8 +17,14 @@ namespace corestream {
 namespace {
 
 // ATen applies its process-wide count on a thread's first use, over whatever was set before:
-// asking for the count makes that first use happen now.
-void initialise_thread() { at::get_num_threads(); }
+// asking for the count makes that first use happen now. One thread at a time: in a forked child
+// it also makes QNNPACK's pool anew, which torch 2.13 does without a lock.
+void initialise_thread() {
+  static std::mutex one_at_a_time;
+  const NativeSection section;  // no fork copies the mutex while it is locked
+  const std::lock_guard lock(one_at_a_time);
+  at::get_num_threads();
+}
 
 int exchange_library_threads(int count) {
   return MKL_Set_Num_Threads_Local == nullptr ? 0 : MKL_Set_Num_Threads_Local(count);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fork.h"
+#include "graph_job.h"
 #include "stream_set.h"
 
 namespace corestream {
@@ -30,11 +31,15 @@ bool has_fork(torch::jit::GraphFunction* function) {
 // A piece of a suspended call: a forked sub-task, or what comes after a wait.
 class ContinuationJob final : public Job {
  public:
+  // Made on the stream, or by the continuation, that launches the work: under its caller's state.
   explicit ContinuationJob(std::function<void()> work) : work_(std::move(work)) {}
+
+  bool is_continuation() const noexcept override { return true; }
 
   void run(const StreamContext&) noexcept override {
     {
       const NativeSection section;
+      const CallerStateScope scope(state_);
       // The interpreter puts its errors into the future that the call waits for.
       work_();
     }
@@ -46,6 +51,7 @@ class ContinuationJob final : public Job {
 
  private:
   std::function<void()> work_;
+  const at::ThreadLocalState state_;
 };
 
 // Sends forked work to the streams of the executor that runs the call, where torch's default

@@ -39,30 +39,24 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
     pairs = children(first)
     if pairs is None:
         return _common_value(outputs, hint, path=path)
-    lists = [pairs]
     keys = [key for key, _ in pairs]
+    columns = [[child for _, child in pairs]]
     for output in outputs[1:]:
-        other = children(output) if _is_like(output, first) else None
-        if other is None or [key for key, _ in other] != keys:
-            raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
-        lists.append(other)
+        columns.append(_children_as(first, output, keys=keys, path=path))
     hints = _inner_hints(pairs, hint, path=path)
     contents = [
-        concat_outputs([part[index][1] for part in lists], inner, path=(path, key))
-        for index, ((key, _), inner) in enumerate(zip(pairs, hints, strict=True))
+        concat_outputs(parts, inner, path=(path, key))
+        for key, inner, *parts in zip(keys, hints, *columns, strict=True)
     ]
     return rebuild(first, contents)
 
 
-def _is_like(output: Any, first: Any) -> bool:
-    kind, other = type(first), type(output)
-    # TorchScript makes a new class for every NamedTuple that it returns.
-    return other is kind or (
-        issubclass(kind, tuple)
-        and issubclass(other, tuple)
-        and hasattr(kind, "_fields")
-        and (kind.__name__, kind._fields) == (other.__name__, getattr(other, "_fields", None))
-    )
+def _children_as(first: Any, output: Any, *, keys: list[Any], path: Path) -> list[Any]:
+    """The children of `output`, which must have the structure of `first`."""
+    pairs = children(output) if type(output) is type(first) else None
+    if pairs is None or [key for key, _ in pairs] != keys:
+        raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
+    return [child for _, child in pairs]
 
 
 def _advice(path: Path, constraint: str) -> str:
@@ -73,8 +67,10 @@ def _advice(path: Path, constraint: str) -> str:
 
 
 def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: Path) -> torch.Tensor:
-    dim = 0 if hint is DEFAULT else hint
     rank = outputs[0].dim()
+    if hint is DEFAULT and rank > 0 and all(type(output) is torch.Tensor for output in outputs):
+        return _native.torch_ext.concat_tensors(outputs, 0)
+    dim = 0 if hint is DEFAULT else hint
     if not isinstance(dim, int):
         raise ValueError(_advice(path, f"be a container for the hint {hint!r}; got a tensor"))
     if not -rank <= dim < rank:

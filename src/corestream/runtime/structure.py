@@ -36,6 +36,8 @@ def format_path(path: Path) -> str:
 def children(value: Any) -> list[tuple[Any, Any]] | None:
     """(key, child) pairs of a container, in order; None for a leaf."""
     kind = type(value)
+    if kind is dict:
+        return list(value.items())
     if kind in _PLAIN_LEAVES:
         return None
     if isinstance(value, list | tuple):

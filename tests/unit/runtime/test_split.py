@@ -187,8 +187,8 @@ def test_containers_without_tensors_are_not_copied():
             {},
             Hint({"x": 0, "y": 0}),
             (
-                "the hint for args[0] must name its entries ['x']; got {'x': 0, 'y': 0}, with ['y'] "
-                "too many; make"
+                "the hint for args[0] must name its entries ['x']; got {'x': 0, 'y': 0}, "
+                "with ['y'] too many; make"
             ),
         ),
         (

@@ -73,7 +73,7 @@ def test_a_future_that_nobody_asks_keeps_nothing_once_dropped():
 def test_a_failed_call_keeps_nothing(machine):
     with machine.run(scripted(FailsAbove()), input_split_hint=Hint(0)) as streams:
         x, memory = watched_batch()
-        with pytest.raises(RuntimeError, match="above the limit"):
+        with pytest.raises(torch.jit.Error, match="above the limit"):
             streams(x, 3.0)
         del x
         assert memory() is None
@@ -84,7 +84,7 @@ def fail_in_the_background(streams: MultiStreamModule) -> weakref.ref[Any]:
     future = streams.forward_async(x, 3.0)
     try:
         future.get()
-    except RuntimeError:
+    except torch.jit.Error:
         return memory
     raise AssertionError("the call must fail")
 
