@@ -21,7 +21,7 @@ class _Default:
 DEFAULT = _Default()
 
 
-def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path = "output") -> Any:
+def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT) -> Any:
     """Joins one output per stream, of equal structure.
 
     Tensors are concatenated along the hint's dimension, 0 without a hint. Where the hint is
@@ -31,6 +31,14 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
         ValueError: The outputs cannot be one: structures or values differ, a tensor has no dim
             to join along, or the hint does not fit.
     """
+    if hint is DEFAULT and len(outputs) > 1:
+        joined = _native.torch_ext.concat_plain(outputs)
+        if joined is not NotImplemented:
+            return joined
+    return _concat(outputs, hint, path="output")
+
+
+def _concat(outputs: list[Any], hint: HintTree, *, path: Path) -> Any:
     first = outputs[0]
     if hint is None or len(outputs) == 1:
         return first
@@ -40,12 +48,10 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
     if pairs is None:
         return _common_value(outputs, hint, path=path)
     keys = [key for key, _ in pairs]
-    columns = [[child for _, child in pairs]]
-    for output in outputs[1:]:
-        columns.append(_children_as(first, output, keys=keys, path=path))
-    hints = _inner_hints(pairs, hint, path=path)
+    columns = [_children_as(first, output, keys=keys, path=path) for output in outputs]
+    hints = _inner_hints(keys, hint, path=path)
     contents = [
-        concat_outputs(parts, inner, path=(path, key))
+        _concat(parts, inner, path=(path, key))
         for key, inner, *parts in zip(keys, hints, *columns, strict=True)
     ]
     return rebuild(first, contents)
@@ -53,10 +59,21 @@ def concat_outputs(outputs: list[Any], hint: HintTree = DEFAULT, *, path: Path =
 
 def _children_as(first: Any, output: Any, *, keys: list[Any], path: Path) -> list[Any]:
     """The children of `output`, which must have the structure of `first`."""
-    pairs = children(output) if type(output) is type(first) else None
+    pairs = children(output) if _is_like(output, first) else None
     if pairs is None or [key for key, _ in pairs] != keys:
         raise ValueError(_advice(path, f"have one structure; got {first!r} and {output!r}"))
     return [child for _, child in pairs]
+
+
+def _is_like(output: Any, first: Any) -> bool:
+    kind, other = type(first), type(output)
+    # TorchScript makes a new class for every NamedTuple that it returns.
+    return other is kind or (
+        issubclass(kind, tuple)
+        and issubclass(other, tuple)
+        and hasattr(kind, "_fields")
+        and (kind.__name__, kind._fields) == (other.__name__, getattr(other, "_fields", None))
+    )
 
 
 def _advice(path: Path, constraint: str) -> str:
@@ -67,24 +84,30 @@ def _advice(path: Path, constraint: str) -> str:
 
 
 def _concat_tensors(outputs: list[Any], hint: HintTree, *, path: Path) -> torch.Tensor:
-    rank = outputs[0].dim()
-    if hint is DEFAULT and rank > 0 and all(type(output) is torch.Tensor for output in outputs):
-        return _native.torch_ext.concat_tensors(outputs, 0)
+    first = outputs[0]
     dim = 0 if hint is DEFAULT else hint
+    _check_can_be_joined(outputs, dim, path=path)
+    # torch.cat would promote: a model's dtype is not ours to change.
+    dtype = first.dtype
+    for output in outputs:
+        if output.dtype is not dtype:
+            raise ValueError(_advice(path, _of_one_kind(outputs, dim)))
+    try:
+        return _native.torch_ext.concat_tensors(outputs, dim)
+    except RuntimeError as error:
+        raise ValueError(_advice(path, _of_one_kind(outputs, dim))) from error
+
+
+def _check_can_be_joined(outputs: list[Any], dim: HintTree, *, path: Path) -> None:
+    rank = outputs[0].dim()
     if not isinstance(dim, int):
-        raise ValueError(_advice(path, f"be a container for the hint {hint!r}; got a tensor"))
+        raise ValueError(_advice(path, f"be a container for the hint {dim!r}; got a tensor"))
     if not -rank <= dim < rank:
         shape = tuple(outputs[0].shape)
         raise ValueError(_advice(path, f"have a dim {dim} to be joined along; got shape {shape}"))
-    if not all(isinstance(output, torch.Tensor) for output in outputs):
-        raise ValueError(_advice(path, f"be a tensor on every stream; got {outputs!r}"))
-    # torch.cat would promote: a model's dtype is not ours to change.
-    if all(output.dtype is outputs[0].dtype for output in outputs):
-        try:
-            return _native.torch_ext.concat_tensors(outputs, dim)
-        except RuntimeError as error:
-            raise ValueError(_advice(path, _of_one_kind(outputs, dim))) from error
-    raise ValueError(_advice(path, _of_one_kind(outputs, dim)))
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise ValueError(_advice(path, f"be a tensor on every stream; got {outputs!r}"))
 
 
 def _of_one_kind(outputs: list[torch.Tensor], dim: int) -> str:
@@ -107,10 +130,9 @@ def _common_value(outputs: list[Any], hint: HintTree, *, path: Path) -> Any:
     return first
 
 
-def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: Path) -> list[HintTree]:
+def _inner_hints(keys: list[Any], hint: HintTree, *, path: Path) -> list[HintTree]:
     if hint is DEFAULT or isinstance(hint, int):
-        return [hint] * len(pairs)
-    keys = [key for key, _ in pairs]
+        return [hint] * len(keys)
     given = list(hint) if isinstance(hint, dict) else list(range(len(hint)))
     if sorted(map(repr, given)) != sorted(map(repr, keys)):
         raise ValueError(_advice(path, f"have the entries {given} of the hint; got {keys}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -21,19 +20,18 @@ class _Default:
 _DEFAULT = _Default()
 
 
-@dataclass(slots=True)
-class _Cut:
-    """Stands in a template for the part of tensor number `index`."""
-
-    index: int
+class _Cut(int):
+    """Stands in a template for the part of the tensor of this number."""
 
 
-@dataclass(slots=True)
 class _Container:
     """Stands in a template for a container that holds something cut."""
 
-    like: Any
-    contents: list[Any]
+    __slots__ = ("contents", "like")
+
+    def __init__(self, like: Any, contents: list[Any]) -> None:
+        self.like = like
+        self.contents = contents
 
 
 def part_lengths(size: int, *, num_parts: int) -> list[int]:
@@ -61,8 +59,12 @@ def split_arguments(
         ValueError: Sizes differ, a dimension does not exist, or the hint does not fit.
         TypeError: The hint names something that is no tensor.
     """
-    template = _Template()
     args, kwargs = arguments
+    if hint is None:
+        parts = _native.torch_ext.split_plain(args, kwargs, num_parts)
+        if parts is not NotImplemented:
+            return parts
+    template = _Template()
     args_hints, kwargs_hints = _argument_hints(arguments, hint)
     args_template = [
         template.add(value, inner, ("args", key))
@@ -75,15 +77,13 @@ def split_arguments(
     lengths = part_lengths(template.size, num_parts=num_parts)
     if len(lengths) == 1:
         return [arguments]
-    parts = _native.torch_ext.split_tensors(template.tensors, template.dims, lengths)
-    if not kwargs and all(type(entry) is _Cut for entry in args_template):
-        return [(tuple(tensors), {}) for tensors in parts]
+    parts_of_tensors = _native.torch_ext.split_tensors(template.tensors, template.dims, lengths)
     return [
         (
             tuple(_fill(entry, tensors) for entry in args_template),
             {key: _fill(entry, tensors) for key, entry in kwargs_template.items()},
         )
-        for tensors in parts
+        for tensors in parts_of_tensors
     ]
 
 
@@ -122,14 +122,13 @@ class _Template:
         pairs = children(value)
         if pairs is None:
             return self._leaf(value, hint, path)
+        num_cut = len(self.tensors)
         hints = _inner_hints(pairs, hint, path=path)
-        is_cut = False
-        contents = []
-        for (key, child), inner in zip(pairs, hints, strict=True):
-            entry = self.add(child, inner, (path, key))
-            is_cut = is_cut or entry is not child
-            contents.append(entry)
-        return _Container(value, contents) if is_cut else value
+        contents = [
+            self.add(child, inner, (path, key))
+            for (key, child), inner in zip(pairs, hints, strict=True)
+        ]
+        return value if len(self.tensors) == num_cut else _Container(value, contents)
 
     def _cut(self, tensor: torch.Tensor, hint: HintTree, path: Path) -> Any:
         if hint is _DEFAULT:
@@ -138,7 +137,7 @@ class _Template:
             dim = 0
         else:
             dim = _checked_dim(tensor, hint, path=path)
-        size = tensor.shape[dim]
+        size = tensor.size(dim)
         if not self.tensors:
             self.size = size
             self._first = path
@@ -198,7 +197,7 @@ def _inner_hints(pairs: list[tuple[Any, Any]], hint: HintTree, *, path: Path) ->
 def _fill(entry: Any, tensors: list[torch.Tensor]) -> Any:
     kind = type(entry)
     if kind is _Cut:
-        return tensors[entry.index]
+        return tensors[entry]
     if kind is _Container:
         return rebuild(entry.like, [_fill(inner, tensors) for inner in entry.contents])
     return entry
