@@ -52,7 +52,7 @@ def _rows(dtype: str, effort: Effort) -> list[Row]:
 def run(effort: Effort) -> Report:
     rows = [row for dtype in ("fp32", "bf16") for row in _rows(dtype, effort)]
     remarks = (
-        "A team that the main thread makes after the streams started is the user's to release "
-        "(corestream.release_idle_team); its rows show what it costs, and audit() reports it."
+        "Starting streams ends the idle team of the thread that does so, and each task that is "
+        "submitted to streams with teams ends that of the thread which submits it."
     )
     return Report(NAME, TITLE, rows, [remarks])

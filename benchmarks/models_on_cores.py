@@ -54,7 +54,7 @@ def streams(
         core_ids: The cores.
         num_streams: The cores and the batch are split into as many parts.
         main_team: What the main thread did in parallel: "none"; "before" the streams were made,
-            as by tracing there; "after", so that nothing has released it.
+            as by tracing there; "after", so that a submitted task must release it.
     """
 
     def make() -> Any:

@@ -28,13 +28,14 @@ Executor::~Executor() {
   }
 }
 
+bool Executor::has_streams() const noexcept {
+  return current_.load(std::memory_order_acquire)->generation() == process_generation();
+}
+
 std::shared_ptr<StreamSet> Executor::streams() {
-  StreamSet* current = current_.load(std::memory_order_acquire);
-  if (current->generation() == process_generation()) return streams_;
-  // A thread of the parent may have held the mutex at the fork, but only around this very
-  // rebuild, which a fork cannot interrupt in a process whose streams are its own.
+  if (has_streams()) return streams_;
   const std::lock_guard lock(mutex_);
-  if (current_.load()->generation() == process_generation()) return streams_;
+  if (has_streams()) return streams_;
   if (is_shut_down_) {
     throw ShutDown(
         "the executor must be running; got one shut down before the fork; make a new one");
@@ -47,8 +48,13 @@ std::shared_ptr<StreamSet> Executor::streams() {
 }
 
 void Executor::shutdown(bool wait, bool cancel_pending) {
-  is_shut_down_ = true;
-  streams_->shutdown(wait, cancel_pending);
+  std::shared_ptr<StreamSet> streams;
+  {
+    const std::lock_guard lock(mutex_);
+    is_shut_down_ = true;
+    streams = streams_;
+  }
+  streams->shutdown(wait, cancel_pending);
 }
 
 }  // namespace corestream

@@ -12,6 +12,9 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
+  // Whether the streams are those of this process; false in a child that has not used them yet.
+  bool has_streams() const noexcept;
+
   // The streams of this process. Throws what StreamSet's constructor throws.
   std::shared_ptr<StreamSet> streams();
 

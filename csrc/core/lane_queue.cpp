@@ -71,10 +71,17 @@ bool LaneQueue::remove(const Job* job) {
 std::vector<std::shared_ptr<Job>> LaneQueue::drain() {
   std::vector<std::shared_ptr<Job>> jobs;
   for (Entries& lane : lanes_) {
-    for (Entry& entry : lane) jobs.push_back(std::move(entry.job));
-    lane.clear();
+    Entries kept;
+    for (Entry& entry : lane) {
+      if (entry.job->is_continuation()) {
+        kept.push_back(std::move(entry));
+      } else {
+        jobs.push_back(std::move(entry.job));
+      }
+    }
+    lane = std::move(kept);
   }
-  size_ = 0;
+  size_ -= jobs.size();
   return jobs;
 }
 

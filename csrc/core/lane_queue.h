@@ -34,6 +34,7 @@ class LaneQueue {
 
   bool contains(const Job* job) const;
   bool remove(const Job* job);
+  // Takes everything but continuations: the jobs that they belong to have begun, and end.
   std::vector<std::shared_ptr<Job>> drain();
   size_t size() const { return size_; }
 

@@ -1,6 +1,7 @@
 #include "stream_set.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -90,7 +91,12 @@ void give_back_team(int size) {
 
 }  // namespace
 
-const StreamContext* current_stream() noexcept { return this_stream; }
+const StreamContext* current_stream() noexcept {
+  // In a child that a task forked, the stream is the parent's.
+  const bool is_here =
+      this_stream != nullptr && this_stream->streams->generation() == process_generation();
+  return is_here ? this_stream : nullptr;
+}
 
 void fail_thread_creation_after(int count) { creations_left = count; }
 
@@ -306,9 +312,11 @@ bool StreamSet::cancel_group(const std::vector<std::shared_ptr<Job>>& jobs) {
 
 bool StreamSet::run_inline(Job& job) {
   const StreamContext* stream = current_stream();
-  if (stream == nullptr || stream->streams != this || !job.try_start()) return false;
+  if (stream == nullptr || stream->streams != this) return false;
   {
+    // Begun and taken out in one step: cancel_group() counts what the queue holds as not begun.
     const std::lock_guard lock(mutex_);
+    if (!job.try_start()) return false;
     queue_.remove(&job);
   }
   job.run(*stream);
@@ -398,6 +406,18 @@ void StreamSet::repin() {
     pin->repin();
     adopt_team(*workers_[static_cast<size_t>(stream.index)], *pin);
   });
+}
+
+std::chrono::nanoseconds StreamSet::caller_spin() const {
+  // A caller that spins on a CPU of a team holds up its barriers; one that shares a CPU with a
+  // lone worker hands over to it by yielding.
+  constexpr auto kSpin = std::chrono::microseconds(20);
+  if (!has_teams_) return kSpin;
+  const int cpu = sched_getcpu();
+  for (const CpuList& cpus : options_.cpus) {
+    if (std::find(cpus.begin(), cpus.end(), cpu) != cpus.end()) return {};
+  }
+  return kSpin;
 }
 
 std::vector<StreamInfo> StreamSet::infos() const {

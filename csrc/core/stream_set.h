@@ -72,6 +72,15 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
   // Makes every team whole again after something may have replaced its threads.
   void repin();
 
+  // How long a thread that waits for a result should look for it before it sleeps; a wake-up
+  // costs as much.
+  std::chrono::nanoseconds caller_spin() const;
+
+  // The CPUs of a stream; needs no lock, so that a forked child may ask too.
+  const CpuList& cpus_of(int stream) const {
+    return workers_[static_cast<size_t>(stream)]->context.cpus;
+  }
+
   std::vector<StreamInfo> infos() const;
   int size() const { return static_cast<int>(workers_.size()); }
   size_t pending() const;

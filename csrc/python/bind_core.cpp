@@ -6,7 +6,6 @@
 
 #include "affinity.h"
 #include "errors.h"
-#include "fork.h"
 #include "openmp.h"
 #include "stream_set.h"
 #include "team_pin.h"
@@ -39,13 +38,7 @@ void bind_openmp(py::module_& module) {
     const auto& runtime = openmp();
     return py::make_tuple(to_string(runtime.kind), runtime.path);
   });
-  module.def("openmp_max_threads", [] {
-    const auto& runtime = openmp();
-    return runtime.kind == OpenMPKind::none ? 1 : runtime.get_max_threads();
-  });
   module.def("release_idle_team", &release_idle_team, py::call_guard<py::gil_scoped_release>());
-  module.def("process_generation", &process_generation);
-  module.def("register_fork_handlers", &register_fork_handlers);
 }
 
 // Python ends a pin by saying so: when an object dies is not Python's to promise.

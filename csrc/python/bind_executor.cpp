@@ -36,6 +36,7 @@ std::shared_ptr<Executor> make_executor(std::vector<CpuList> cpus, size_t queue_
 
 // A fork may have left no streams here: making them again needs the GIL to be free.
 std::shared_ptr<StreamSet> streams_of(Executor& executor) {
+  if (executor.has_streams()) return executor.streams();
   const py::gil_scoped_release no_gil;
   return executor.streams();
 }
@@ -67,23 +68,39 @@ py::list stream_infos(Executor& executor) {
   return infos;
 }
 
-// Only Python owns handles, so what one holds may be followed and let go of.
-Handle* handle_of(PyObject* self) {
+// The C++ object of a bound Python one; null while it is being made. Only Python owns these,
+// so what they hold may be followed and let go of.
+template <typename Bound>
+Bound* bound(PyObject* self) {
   auto* instance = reinterpret_cast<py::detail::instance*>(self);
   auto value = instance->get_value_and_holder();
-  return value.holder_constructed() ? value.value_ptr<Handle>() : nullptr;
+  return value.holder_constructed() ? value.value_ptr<Bound>() : nullptr;
 }
 
-void collect(PyHeapTypeObject* heap_type) {
+void collect_handles(PyHeapTypeObject* heap_type) {
   PyTypeObject* type = &heap_type->ht_type;
   type->tp_flags |= Py_TPFLAGS_HAVE_GC;
   type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
     Py_VISIT(Py_TYPE(self));
-    const Handle* handle = handle_of(self);
+    const auto* handle = bound<Handle>(self);
     return handle == nullptr ? 0 : handle->traverse(visit, arg);
   };
   type->tp_clear = [](PyObject* self) {
-    if (Handle* handle = handle_of(self)) handle->clear();
+    if (auto* handle = bound<Handle>(self)) handle->clear();
+    return 0;
+  };
+}
+
+void collect_callees(PyHeapTypeObject* heap_type) {
+  PyTypeObject* type = &heap_type->ht_type;
+  type->tp_flags |= Py_TPFLAGS_HAVE_GC;
+  type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (auto* callee = bound<PythonCallee>(self)) Py_VISIT(callee->callable().ptr());
+    return 0;
+  };
+  type->tp_clear = [](PyObject* self) {
+    if (auto* callee = bound<PythonCallee>(self)) callee->callable() = py::none();
     return 0;
   };
 }
@@ -118,11 +135,13 @@ void bind_executor(py::module_& module) {
           py::call_guard<py::gil_scoped_release>())
       .def("shutdown", &Executor::shutdown, py::kw_only(), py::arg("wait"),
            py::arg("cancel_pending"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("has_streams", &Executor::has_streams)
       .def_property_readonly("is_shut_down", &Executor::is_shut_down);
 }
 
 void bind_handle(py::module_& module) {
-  py::class_<Handle, std::shared_ptr<Handle>>(module, "Handle", py::custom_type_setup(&collect))
+  py::class_<Handle, std::shared_ptr<Handle>>(module, "Handle",
+                                              py::custom_type_setup(&collect_handles))
       .def("wait", &Handle::wait, py::arg("timeout_s") = py::none())
       .def("result", &Handle::result)
       .def("cancel", &Handle::cancel)
@@ -137,8 +156,7 @@ void bind_handle(py::module_& module) {
 void bind_callees(py::module_& module) {
   py::class_<Callee>(module, "Callee");
   py::class_<TorchScriptCallee, Callee>(module, "TorchScriptCallee")
-      .def(py::init<py::object>(), py::arg("module"), py::keep_alive<1, 2>())
-      .def_property_readonly("has_forks", &TorchScriptCallee::has_forks);
+      .def(py::init<py::object>(), py::arg("module"));
   py::class_<AOTInductorCallee, Callee>(module, "AOTInductorCallee")
       .def(py::init<std::string, int>(), py::arg("path"), py::arg("num_runners"),
            py::call_guard<py::gil_scoped_release>())
@@ -146,7 +164,7 @@ void bind_callees(py::module_& module) {
       .def("set_structure", &AOTInductorCallee::set_structure, py::arg("flatten"),
            py::arg("unflatten"))
       .def("call_spec", &AOTInductorCallee::call_spec);
-  py::class_<PythonCallee, Callee>(module, "PythonCallee")
+  py::class_<PythonCallee, Callee>(module, "PythonCallee", py::custom_type_setup(&collect_callees))
       .def(py::init<py::object>(), py::arg("function"));
 }
 

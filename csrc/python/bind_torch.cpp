@@ -4,7 +4,6 @@
 
 #include "bind_executor.h"
 #include "errors.h"
-#include "job.h"
 #include "plain_structure.h"
 #include "tensor_parts.h"
 
@@ -39,8 +38,4 @@ PYBIND11_MODULE(_torch, module) {
              py::call_guard<py::gil_scoped_release>());
   module.def("split_plain", &split_plain, py::arg("args"), py::arg("kwargs"), py::arg("num_parts"));
   module.def("concat_plain", &concat_plain, py::arg("outputs"));
-  module.def("current_stream_index", []() -> std::optional<int> {
-    const auto* stream = corestream::current_stream();
-    return stream == nullptr ? std::nullopt : std::optional<int>(stream->index);
-  });
 }

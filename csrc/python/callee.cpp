@@ -19,9 +19,8 @@ std::shared_ptr<TorchScriptRunner> runner_of(const py::object& module) {
     return std::make_shared<TorchScriptRunner>(method.function(), script_module->_ivalue());
   }
   if (py::isinstance<torch::jit::StrongFunctionPtr>(module)) {
-    // The compilation unit owns the function; the Python object keeps the unit alive.
     const auto function = module.cast<torch::jit::StrongFunctionPtr>();
-    return std::make_shared<TorchScriptRunner>(*function.function_, c10::IValue());
+    return std::make_shared<TorchScriptRunner>(*function.function_, c10::IValue(), function.cu_);
   }
   throw py::type_error("module must be a torch.jit.ScriptModule or ScriptFunction; got " +
                        py::repr(module).cast<std::string>() + "; script or trace it first");

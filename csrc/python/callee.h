@@ -25,7 +25,6 @@ class TorchScriptCallee final : public Callee {
 
   std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
                                 const CallerState& state) override;
-  bool has_forks() const { return runner_->has_forks(); }
 
  private:
   std::shared_ptr<TorchScriptRunner> runner_;
@@ -53,6 +52,9 @@ class AOTInductorCallee final : public Callee {
 class PythonCallee final : public Callee {
  public:
   explicit PythonCallee(py::object callable) : callable_(std::move(callable)) {}
+
+  // For Python's garbage collector: a bound method may belong to who holds this.
+  py::object& callable() { return callable_; }
 
   std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
                                 const CallerState& state) override;

@@ -3,6 +3,9 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/runtime/jit_exception.h>
 
+#include <cmath>
+#include <stdexcept>
+
 #include "corestream/errors.h"
 #include "cpu_list.h"
 
@@ -12,11 +15,12 @@ namespace {
 // While it waits, a caller looks for Ctrl-C this often.
 constexpr auto kSignalCheck = std::chrono::milliseconds(100);
 
-// A result that is about to arrive is worth 20 us of looking: a wake-up costs as much.
-constexpr auto kWaitSpin = std::chrono::microseconds(20);
-
 Deadline deadline_after(std::optional<double> timeout_s) {
-  if (!timeout_s) return std::nullopt;
+  constexpr double kForever_s = 1e8;  // three years; longer ones overflow the clock
+  if (!timeout_s || *timeout_s > kForever_s) return std::nullopt;
+  if (std::isnan(*timeout_s)) {
+    throw std::invalid_argument("timeout must be a number of seconds; got nan; give None to wait");
+  }
   const auto timeout = std::chrono::duration<double>(std::max(0.0, *timeout_s));
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout);
 }
@@ -29,6 +33,8 @@ py::object python_exception(const std::exception_ptr& error) {
     py::object exception = raised.value();
     if (raised.trace()) PyException_SetTraceback(exception.ptr(), raised.trace().ptr());
     return exception;
+  } catch (const Cancelled& raised) {
+    return py::module_::import("concurrent.futures").attr("CancelledError")(raised.what());
   } catch (const torch::jit::JITException& raised) {
     return py::module_::import("torch.jit").attr("Error")(raised.what());
   } catch (...) {
@@ -49,6 +55,7 @@ std::shared_ptr<Handle> Handle::submit(std::shared_ptr<StreamSet> streams,
                                        std::unique_ptr<Call> call, Placement placement) {
   auto handle = std::make_shared<Handle>();
   handle->completion_ = call->job();
+  handle->placement_ = placement;
   streams->post(call->job(), placement);
   handle->streams_ = std::move(streams);
   handle->calls_.push_back(std::move(call));
@@ -73,7 +80,12 @@ std::shared_ptr<Handle> Handle::submit_parts(std::shared_ptr<StreamSet> streams,
 }
 
 bool Handle::wait_on_own_stream(const Deadline& deadline) {
-  for (const auto& call : calls_) streams_->run_inline(*call->job());
+  // Without the GIL: the calls are Python's to drop, the group's parts are not.
+  if (group_) {
+    for (const auto& part : group_->parts()) streams_->run_inline(*part);
+  } else if (placement_.lane != Lane::exclusive || placement_.stream == current_stream()->index) {
+    streams_->run_inline(static_cast<Job&>(*completion_));
+  }
   return streams_->wait_on_stream(*completion_, deadline);
 }
 
@@ -85,7 +97,7 @@ bool Handle::wait(std::optional<double> timeout_s) {
     const py::gil_scoped_release no_gil;
     return wait_on_own_stream(deadline);
   }
-  auto spin = std::chrono::nanoseconds(kWaitSpin);
+  auto spin = streams_->caller_spin();
   while (true) {
     {
       const py::gil_scoped_release no_gil;
@@ -110,8 +122,6 @@ std::string Handle::where(const Call& call) const {
 py::object Handle::take(Call& call) {
   try {
     return call.take();
-  } catch (const Cancelled&) {
-    throw;
   } catch (...) {
     py::object exception = python_exception(std::current_exception());
     exception.attr("add_note")("corestream: raised " + where(call));
@@ -142,10 +152,11 @@ py::object Handle::result() {
     lock.lock();
   }
   if (!is_taken_) {
+    if (completion_->state() == Completion::State::cancelled) {
+      throw Cancelled("the task was cancelled before it started");
+    }
     try {
       value_ = take_all();
-    } catch (const Cancelled&) {
-      throw;
     } catch (...) {
       error_ = python_exception(std::current_exception());
     }

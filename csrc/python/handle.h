@@ -41,6 +41,7 @@ class Handle {
   std::vector<std::unique_ptr<Call>> calls_;
   std::shared_ptr<TaskGroup> group_;  // null for a single call
   std::shared_ptr<Completion> completion_;
+  Placement placement_;
   std::mutex taking_;  // never waited for with the GIL held
   bool is_taken_ = false;
   py::object value_, error_;

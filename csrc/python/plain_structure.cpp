@@ -19,18 +19,29 @@ bool is_plain_leaf(py::handle value) {
          PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) || PyBytes_CheckExact(object);
 }
 
+// A container that holds itself has no end.
+struct RecursionLevel {
+  RecursionLevel() {
+    if (Py_EnterRecursiveCall(" while splitting the arguments") != 0) throw py::error_already_set();
+  }
+  ~RecursionLevel() { Py_LeaveRecursiveCall(); }
+  RecursionLevel(const RecursionLevel&) = delete;
+  RecursionLevel& operator=(const RecursionLevel&) = delete;
+};
+
 // What is cut, and how long it is.
 struct Batch {
   bool is_plain = true;
   int64_t size = -1;
 
   void add(py::handle value) {
+    const RecursionLevel level;
     PyObject* object = value.ptr();
     if (is_tensor(value)) {
       const auto& tensor = tensor_of(value);
       if (tensor.dim() == 0) return;
       if (size < 0) size = tensor.size(0);
-      is_plain = is_plain && tensor.size(0) == size;
+      is_plain = is_plain && tensor.size(0) == size && tensor.layout() == at::kStrided;
     } else if (PyTuple_CheckExact(object) || PyList_CheckExact(object)) {
       for (const py::handle child : value) add(child);
     } else if (PyDict_CheckExact(object)) {
@@ -70,7 +81,8 @@ py::object part_of(py::handle value, int64_t start, int64_t length) {
   return py::reinterpret_borrow<py::object>(value);
 }
 
-using Parts = std::vector<py::handle>;
+// Owned: joining lets the GIL go, and a container may be somebody else's to change.
+using Parts = std::vector<py::object>;
 
 // Null for what is not plain or cannot be joined.
 py::object join(const Parts& parts);
@@ -113,7 +125,9 @@ py::object join_sequences(const Parts& parts) {
   for (size_t index = 0; index < size; ++index) {
     Parts column;
     for (const py::handle part : parts) {
-      column.emplace_back(PySequence_Fast_GET_ITEM(part.ptr(), static_cast<Py_ssize_t>(index)));
+      if (py::len(part) <= index) return {};
+      column.push_back(py::reinterpret_borrow<py::object>(
+          PySequence_Fast_GET_ITEM(part.ptr(), static_cast<Py_ssize_t>(index))));
     }
     py::object joined = join(column);
     if (!joined) return {};
@@ -124,14 +138,14 @@ py::object join_sequences(const Parts& parts) {
 }
 
 py::object join_dicts(const Parts& parts) {
-  const auto first = py::reinterpret_borrow<py::dict>(parts.front());
+  const auto first = py::reinterpret_steal<py::dict>(PyDict_Copy(parts.front().ptr()));
   py::dict contents;
   for (const auto& [key, unused] : first) {
     Parts column;
     for (const py::handle part : parts) {
       PyObject* entry = PyDict_GetItemWithError(part.ptr(), key.ptr());
       if (entry == nullptr || py::len(part) != first.size()) return {};
-      column.emplace_back(entry);
+      column.push_back(py::reinterpret_borrow<py::object>(entry));
     }
     py::object joined = join(column);
     if (!joined) return {};
@@ -176,7 +190,9 @@ py::object split_plain(const py::tuple& args, const py::dict& kwargs, int64_t nu
 
 py::object concat_plain(const py::list& outputs) {
   Parts parts;
-  for (const py::handle output : outputs) parts.push_back(output);
+  for (const py::handle output : outputs) {
+    parts.push_back(py::reinterpret_borrow<py::object>(output));
+  }
   py::object joined = join(parts);
   return joined ? joined : py::reinterpret_borrow<py::object>(Py_NotImplemented);
 }

@@ -4,6 +4,9 @@
 #include <ATen/core/Dict.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+
+#include <chrono>
 
 namespace corestream {
 namespace {
@@ -12,7 +15,10 @@ namespace {
 constexpr int kRunsToSettle = 2;
 
 // Many shapes that came once only must not pile up.
-constexpr size_t kMostCounted = 4096;
+constexpr size_t kMostCounted = 4 * 8192;
+
+// A large model compiles in seconds.
+constexpr auto kLongestTurn = std::chrono::seconds(20);
 
 class Hash {
  public:
@@ -39,7 +45,8 @@ class Hash {
     } else if (value.isGenericDict()) {
       for (const auto& entry : value.toGenericDict()) add(entry.value());
     }
-    add(static_cast<uint64_t>(value.isNone() ? 4 : 5));
+    // Flags choose branches; other numbers may differ with every call and never settle.
+    add(static_cast<uint64_t>(value.isNone() ? 4 : value.isBool() ? 6 + value.toBool() : 5));
   }
 
   uint64_t value() const { return value_ == 0 ? 1 : value_; }
@@ -53,19 +60,29 @@ class Hash {
 uint64_t shape_signature(const torch::jit::Stack& inputs) {
   Hash hash;
   const bool autocast = at::autocast::is_autocast_enabled(at::kCPU);
-  hash.add(uint64_t{at::GradMode::is_enabled()} << 1 | uint64_t{autocast});
+  hash.add(uint64_t{at::GradMode::is_enabled()} << 2 | uint64_t{autocast} << 1 |
+           uint64_t{c10::InferenceMode::is_enabled()});
+  hash.add(static_cast<uint64_t>(at::autocast::get_autocast_dtype(at::kCPU)));
   for (const c10::IValue& input : inputs) hash.add(input);
   return hash.value();
 }
 
 bool SettledShapes::contains(uint64_t signature) const noexcept {
-  return settled_[signature % kSlots].load(std::memory_order_acquire) == signature;
+  for (size_t way = 0; way < kWays; ++way) {
+    const auto& place = settled_[(signature + way) % kSlots];
+    if (place.load(std::memory_order_acquire) == signature) return true;
+  }
+  return false;
 }
+
+SettledShapes::Turn SettledShapes::take_turn() { return Turn(turn_, kLongestTurn); }
 
 void SettledShapes::count_run(uint64_t signature) {
   if (runs_.size() >= kMostCounted) runs_.clear();
   if (++runs_[signature] < kRunsToSettle) return;
-  settled_[signature % kSlots].store(signature, std::memory_order_release);
+  size_t way = 0;
+  while (way + 1 < kWays && settled_[(signature + way) % kSlots] != 0) ++way;
+  settled_[(signature + way) % kSlots].store(signature, std::memory_order_release);
 }
 
 }  // namespace corestream

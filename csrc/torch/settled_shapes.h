@@ -26,17 +26,21 @@ class SettledShapes {
   bool contains(uint64_t signature) const noexcept;
 
   // Held around a run whose signature is not settled.
-  std::mutex& turn() { return turn_; }
+  using Turn = std::unique_lock<std::timed_mutex>;
 
-  // Requires: turn() held. After a run that returned.
+  // Waits for its turn, but not for ever: a model that waits for another call of itself, in an
+  // operator written in Python, would hold the turn that the other needs.
+  Turn take_turn();
+
+  // Requires: a turn. After a run that returned.
   void count_run(uint64_t signature);
 
  private:
-  static constexpr size_t kSlots = 512;
+  static constexpr size_t kSlots = 8192, kWays = 8;
 
-  std::mutex turn_;
+  std::timed_mutex turn_;
   std::unordered_map<uint64_t, int> runs_;
-  // Read without a lock on every call; a signature that finds its slot taken replaces the other,
+  // Read without a lock on every call; a signature whose places are all taken replaces another,
   // which then takes turns once more.
   std::array<std::atomic<uint64_t>, kSlots> settled_{};
 };

@@ -11,21 +11,18 @@
 namespace corestream {
 namespace {
 
-bool has_fork(torch::jit::Block* block) {
+bool contains(torch::jit::Block* block, c10::Symbol kind) {
   for (torch::jit::Node* node : block->nodes()) {
-    if (node->kind() == torch::jit::prim::fork) return true;
+    if (node->kind() == kind) return true;
     for (torch::jit::Block* inner : node->blocks()) {
-      if (has_fork(inner)) return true;
+      if (contains(inner, kind)) return true;
+    }
+    if (node->hasAttribute(torch::jit::attr::Subgraph) &&
+        contains(node->g(torch::jit::attr::Subgraph)->block(), kind)) {
+      return true;
     }
   }
   return false;
-}
-
-bool has_fork(torch::jit::GraphFunction* function) {
-  if (function == nullptr) return false;
-  const auto graph = function->graph()->copy();
-  torch::jit::Inline(*graph);
-  return has_fork(graph->block());
 }
 
 // A piece of a suspended call: a forked sub-task, or what comes after a wait.
@@ -69,11 +66,16 @@ torch::jit::TaskLauncher launcher_of(const StreamContext& stream,
 
 }  // namespace
 
-TorchScriptRunner::TorchScriptRunner(torch::jit::Function& function, c10::IValue owner)
-    : function_(function), owner_(std::move(owner)) {
+TorchScriptRunner::TorchScriptRunner(torch::jit::Function& function, c10::IValue owner,
+                                     std::shared_ptr<torch::jit::CompilationUnit> unit)
+    : function_(function), owner_(std::move(owner)), unit_(std::move(unit)) {
   function_.ensure_defined();
   graph_function_ = torch::jit::tryToGraphFunction(function_);
-  has_forks_ = has_fork(graph_function_);
+  if (graph_function_ == nullptr) return;
+  const auto graph = graph_function_->graph()->copy();
+  torch::jit::Inline(*graph);
+  has_forks_ = contains(graph->block(), torch::jit::prim::fork);
+  calls_python_ = contains(graph->block(), torch::jit::prim::PythonOp);
 }
 
 TorchScriptRunner::~TorchScriptRunner() {
@@ -84,7 +86,11 @@ TorchScriptRunner::~TorchScriptRunner() {
 
 TorchScriptRunner::Variant* TorchScriptRunner::find(int team_size) const {
   Variant* variant = variants_.load(std::memory_order_acquire);
-  while (variant != nullptr && variant->team_size != team_size) variant = variant->next;
+  const uint64_t generation = process_generation();
+  while (variant != nullptr &&
+         (variant->team_size != team_size || variant->generation != generation)) {
+    variant = variant->next;
+  }
   return variant;
 }
 
@@ -96,6 +102,7 @@ TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
   // `self`, an input.
   auto* variant =
       new Variant{.team_size = team_size,
+                  .generation = process_generation(),
                   .function = {graph_function_->qualname(), graph_function_->graph()->copy(),
                                /*function_creator=*/nullptr},
                   .next = variants_.load(),
@@ -110,17 +117,38 @@ c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext
     return std::move(inputs.front());
   }
   Variant& variant = variant_for(stream.team_size);
-  if (has_forks_) return variant.function.runAsync(inputs, launcher_of(stream, shared_from_this()));
+  // Python code may wait for another call of this very model, which must not wait for its turn.
+  if (calls_python_) return run_settled(variant, inputs, stream);
   const uint64_t signature = shape_signature(inputs);
-  if (variant.settled.contains(signature)) {
-    variant.function.run(inputs);
-  } else {
-    const std::lock_guard turn(variant.settled.turn());
-    variant.function.run(inputs);
-    variant.settled.count_run(signature);
-  }
+  if (variant.settled.contains(signature)) return run_settled(variant, inputs, stream);
+  return run_in_turn(variant, inputs, signature);
+}
+
+c10::IValue TorchScriptRunner::run_settled(Variant& variant, torch::jit::Stack& inputs,
+                                           const StreamContext& stream) {
+  if (has_forks_) return variant.function.runAsync(inputs, launcher_of(stream, shared_from_this()));
+  variant.function.run(inputs);
   TORCH_INTERNAL_ASSERT(inputs.size() == 1);
   return std::move(inputs.front());
+}
+
+c10::IValue TorchScriptRunner::run_in_turn(Variant& variant, torch::jit::Stack& inputs,
+                                           uint64_t signature) {
+  const auto turn = variant.settled.take_turn();
+  c10::IValue value;
+  if (has_forks_) {
+    // Forks run where they stand, so that the call ends within its turn.
+    const auto future =
+        variant.function.runAsync(inputs, [](std::function<void()> work) { work(); });
+    future->wait();
+    if (future->hasError()) std::rethrow_exception(future->exception_ptr());
+    value = future->value();
+  } else {
+    variant.function.run(inputs);
+    value = std::move(inputs.front());
+  }
+  if (turn.owns_lock()) variant.settled.count_run(signature);
+  return value;
 }
 
 }  // namespace corestream

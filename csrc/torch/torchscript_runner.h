@@ -15,8 +15,10 @@ namespace corestream {
 class TorchScriptRunner final : public Runner,
                                 public std::enable_shared_from_this<TorchScriptRunner> {
  public:
-  // `owner` keeps a module alive that `function` belongs to; None for a free function.
-  TorchScriptRunner(torch::jit::Function& function, c10::IValue owner);
+  // `owner` keeps a module alive that `function` belongs to; None for a free function, which its
+  // compilation unit `unit` keeps.
+  TorchScriptRunner(torch::jit::Function& function, c10::IValue owner,
+                    std::shared_ptr<torch::jit::CompilationUnit> unit = nullptr);
   ~TorchScriptRunner() override;
 
   // Inputs: the module (if any), then the arguments, in the schema's order.
@@ -35,6 +37,7 @@ class TorchScriptRunner final : public Runner,
   // own, made from the same graph over the same weights.
   struct Variant {
     int team_size;
+    uint64_t generation;  // a forked child makes its own: locks in this one may be held for ever
     torch::jit::GraphFunction function;
     Variant* next;
     SettledShapes settled;
@@ -49,7 +52,12 @@ class TorchScriptRunner final : public Runner,
   std::atomic<Variant*> variants_{nullptr};
   std::mutex adding_;
   c10::IValue owner_;
-  bool has_forks_;
+  std::shared_ptr<torch::jit::CompilationUnit> unit_;
+  bool has_forks_ = false;
+  bool calls_python_ = false;
+
+  c10::IValue run_settled(Variant& variant, torch::jit::Stack& inputs, const StreamContext& stream);
+  c10::IValue run_in_turn(Variant& variant, torch::jit::Stack& inputs, uint64_t signature);
 };
 
 }  // namespace corestream

@@ -12,7 +12,9 @@ at::Tensor unwrap(const at::Tensor& tensor) {
   if (!tensor.defined()) return tensor;
   auto* implementation = tensor.unsafeGetTensorImpl();
   if (implementation->is_python_dispatch()) return tensor;  // a subclass is its Python object
-  if (at::GradMode::is_enabled() && tensor.requires_grad()) return at::alias(tensor);
+  const bool has_gradient = (at::GradMode::is_enabled() && tensor.requires_grad()) ||
+                            tensor._fw_grad(/*level=*/0).defined();
+  if (has_gradient) return at::alias(tensor);
   return at::Tensor(implementation->shallow_copy_and_detach(
       c10::VariableVersion(implementation->version_counter()),
       /*allow_tensor_metadata_change=*/true));
@@ -21,19 +23,25 @@ at::Tensor unwrap(const at::Tensor& tensor) {
 c10::IValue unwrap(const c10::IValue& value) {
   if (value.isTensor()) return unwrap(value.toTensor());
   if (value.isTensorList()) {
-    auto tensors = value.toTensorList();
-    for (size_t index = 0; index < tensors.size(); ++index) {
-      tensors.set(index, unwrap(tensors.get(index)));
-    }
-  } else if (value.isList()) {
-    auto items = value.toList();
-    for (size_t index = 0; index < items.size(); ++index) {
-      items.set(index, unwrap(items.get(index)));
-    }
-  } else if (value.isGenericDict()) {
-    auto entries = value.toGenericDict();
-    for (const auto& entry : entries) entry.setValue(unwrap(entry.value()));
-  } else if (value.isTuple()) {
+    // New containers: a torch.jit.ScriptList or ScriptDict is the caller's own.
+    c10::List<at::Tensor> unwrapped;
+    for (const at::Tensor& tensor : value.toTensorVector()) unwrapped.push_back(unwrap(tensor));
+    return unwrapped;
+  }
+  if (value.isList()) {
+    const auto items = value.toList();
+    c10::impl::GenericList unwrapped(items.elementType());
+    for (size_t index = 0; index < items.size(); ++index)
+      unwrapped.push_back(unwrap(items.get(index)));
+    return unwrapped;
+  }
+  if (value.isGenericDict()) {
+    const auto entries = value.toGenericDict();
+    c10::impl::GenericDict unwrapped(entries.keyType(), entries.valueType());
+    for (const auto& entry : entries) unwrapped.insert(entry.key(), unwrap(entry.value()));
+    return unwrapped;
+  }
+  if (value.isTuple()) {
     const auto tuple = value.toTuple();
     std::vector<c10::IValue> elements;
     for (const c10::IValue& element : tuple->elements()) elements.push_back(unwrap(element));

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from corestream import _core, _torch
 
 _REBUILD = (
-    "reinstall corestream against this torch: "
-    "pip install --no-build-isolation --force-reinstall --no-deps corestream"
+    "build corestream against this torch, in its source tree: `make build`, or "
+    "pip install --no-build-isolation --force-reinstall --no-deps ."
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from corestream import _native
 from corestream.cpu.cpu_set import CPUSet
-from corestream.runtime.threads import idle_openmp_threads, read_thread, thread_ids
+from corestream.runtime.threads import idle_openmp_threads, read_thread
 
 if TYPE_CHECKING:
     from corestream.runtime.executor import StreamInfo
@@ -125,15 +125,16 @@ def _misplaced(thread: ThreadAudit) -> str:
 
 
 def _replacements(threads: Sequence[ThreadAudit]) -> list[str]:
-    """Threads that joined a stream's team after its start: they carry the worker's name."""
+    """OpenMP workers that joined a stream's team after its start: they carry its worker's name."""
     known = {thread.thread_id for thread in threads}
     names = {thread.name: thread.stream for thread in threads if thread.name}
     problems = []
-    for thread_id in thread_ids():
-        state = None if thread_id in known else read_thread(thread_id)
-        if state is not None and state.name in names:
+    # Only OpenMP's own: a thread that a task started has the worker's name too.
+    for thread_id, name in (idle_openmp_threads() or {}).items():
+        state = None if thread_id in known or name not in names else read_thread(thread_id)
+        if state is not None:
             problems.append(
-                f"stream {names[state.name]}: thread {thread_id} joined its team after the start "
+                f"stream {names[name]}: thread {thread_id} joined its team after the start "
                 f"and may run on CPUs {state.cpus}; call repin()"
             )
     return problems

@@ -14,12 +14,14 @@ from corestream import _native
 from corestream.cpu.pool import CPUPool
 from corestream.errors import CorestreamWarning, ShutDown
 from corestream.runtime.audit import Audit, audit_streams
+from corestream.runtime.callee import make_callee
 from corestream.runtime.environment import warn_of_problems
 from corestream.runtime.future import Future
 from corestream.runtime.lifecycle import shut_down_at_exit
 
 if TYPE_CHECKING:
-    pass
+    from corestream import _torch
+
 
 _numbers = itertools.count()
 _live: weakref.WeakSet[TaskExecutor] = weakref.WeakSet()
@@ -92,6 +94,7 @@ class TaskExecutor:
             idle_spin_us=100.0,
         )
         self._num_streams = num_streams
+        self._callees: weakref.WeakKeyDictionary[Any, _torch.Callee] = weakref.WeakKeyDictionary()
         _live.add(self)
         shut_down_at_exit(self._native)
 
@@ -151,9 +154,16 @@ class TaskExecutor:
 
         Thread-safe; Python callables run with the GIL, ScriptModules without.
         """
-        from corestream.runtime.callee import make_callee
+        import torch
 
-        callee = make_callee(fn, num_streams=self._num_streams)
+        # A script's callee holds what its graph was specialised to: made anew for each call, every
+        # call would be the first one. It keeps the C++ module alive, not its Python object.
+        is_script = isinstance(fn, torch.jit.ScriptModule | torch.jit.ScriptFunction)
+        callee = self._callees.get(fn) if is_script else None
+        if callee is None:
+            callee = make_callee(fn, num_streams=self._num_streams)
+            if is_script:
+                self._callees[fn] = callee
         return Future(self._native.submit(callee, args, kwargs))
 
     def audit(self) -> Audit:
@@ -230,7 +240,11 @@ class TaskExecutor:
 
 def live_streams() -> list[StreamInfo]:
     """The streams of every executor of this process that takes work."""
-    running = [executor for executor in _live if not executor._native.is_shut_down]
+    running = [
+        executor
+        for executor in list(_live)
+        if executor._native.has_streams and not executor._native.is_shut_down
+    ]
     return [stream for executor in running for stream in executor.streams]
 
 

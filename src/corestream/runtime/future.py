@@ -51,13 +51,19 @@ class _Bridge:
         with self.condition:
             self.is_settled = True
             for waiter in self.waiters:
-                if self._future.cancelled():
-                    waiter.add_cancelled(self._future)
-                elif self._future.exception() is not None:
-                    waiter.add_exception(self._future)
-                else:
-                    waiter.add_result(self._future)
+                self._tell(waiter)
             self.condition.notify_all()
+
+    def _tell(self, waiter: Any) -> None:
+        if self._future.cancelled():
+            waiter.add_cancelled(self._future)
+            return
+        try:
+            self._future.get()
+        except BaseException:  # noqa: BLE001 (the waiter asks only whether it raised)
+            waiter.add_exception(self._future)
+        else:
+            waiter.add_result(self._future)
 
 
 class Future(concurrent.futures.Future[Any]):

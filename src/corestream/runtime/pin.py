@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from corestream import _native
 from corestream.cpu.pool import CPUPool
+from corestream.runtime.environment import warn_of_problems
 
 if TYPE_CHECKING:
     from corestream import _core
@@ -34,8 +35,10 @@ class pin:  # noqa: N801 (a verb, as in the API it replaces)
 
     Inside, parallel regions of the calling thread have ``len(pool)`` threads, thread i on core
     i of the pool. Leaving puts back the thread count and the mask of every thread, also after
-    an exception. Other threads, and processes forked inside, keep the masks they have; a thread
-    that the block itself starts inherits the block's first core, as Linux has it.
+    an exception. Other threads keep the masks they have, and a process forked inside gets the
+    mask from outside. A thread or program (``subprocess``) started inside inherits the first
+    core, as Linux has it: start it outside, or let it call
+    ``os.sched_setaffinity(0, corestream.allowed_cpus())`` first (decision 7 in docs/decisions).
 
     Use it as ``with pin(pool) as pool:`` or as a decorator; the same object may be entered
     again, nested, and by several threads at once.
@@ -63,6 +66,7 @@ class pin:  # noqa: N801 (a verb, as in the API it replaces)
         if not isinstance(pool, CPUPool):
             raise TypeError(f"pool must be a CPUPool; got {pool!r}; write CPUPool({pool!r})")
         self.pool = pool
+        warn_of_problems()
 
     def __enter__(self) -> CPUPool:
         _native.torch_ext  # noqa: B018 (tells the core about ATen's and MKL's thread counts)

@@ -17,6 +17,7 @@ from corestream.runtime.executor import TaskExecutor, check_count
 from corestream.runtime.future import Future
 from corestream.runtime.hints import HintTree, MultiStreamModuleHint
 from corestream.runtime.split import split_arguments
+from corestream.runtime.task import WARM_UP_ROUNDS
 
 if TYPE_CHECKING:
     from corestream import _torch
@@ -238,12 +239,13 @@ class MultiStreamModule(torch.nn.Module):
             (args, kwargs), hint=self._input_split_hint, num_parts=self._num_streams
         )
         submit = self._executor._native.submit
-        futures = [
-            Future(submit(self._callee, *parts[stream % len(parts)], stream))
-            for stream in range(self._num_streams)
-        ]
-        for future in futures:
-            future.get()
+        for _ in range(WARM_UP_ROUNDS):
+            futures = [
+                Future(submit(self._callee, *parts[stream % len(parts)], stream))
+                for stream in range(self._num_streams)
+            ]
+            for future in futures:
+                future.get()
         self._executor.mend_teams()
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _JoinedHandle:

@@ -9,6 +9,9 @@ from corestream.runtime.callee import is_native, make_callee
 from corestream.runtime.executor import TaskExecutor
 from corestream.runtime.future import Future
 
+# TorchScript profiles the first run of a shape, compiles in the second, and is itself in the third.
+WARM_UP_ROUNDS = 3
+
 
 class Task:
     """Runs a module on pinned cores, asynchronously.
@@ -106,7 +109,7 @@ class Task:
         return self(*args, **kwargs).get()
 
     def warm_up(self, *args: Any, **kwargs: Any) -> None:
-        """Runs the module once on every stream, so that first-call costs are paid.
+        """Runs the module on every stream until first-call costs are paid, then audits the teams.
 
         A model that changes its team (compiled for another number of threads, say) is found out
         here: the teams are mended, and a warning says so.
@@ -120,10 +123,11 @@ class Task:
 
         Thread-safe; waiting releases the GIL.
         """
-        futures = [
-            Future(self._submit(self._callee, args, kwargs, stream))
-            for stream in range(self._executor.num_streams)
-        ]
-        for future in futures:
-            future.get()
+        for _ in range(WARM_UP_ROUNDS):
+            futures = [
+                Future(self._submit(self._callee, args, kwargs, stream))
+                for stream in range(self._executor.num_streams)
+            ]
+            for future in futures:
+                future.get()
         self._executor.mend_teams()
