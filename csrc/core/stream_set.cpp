@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <optional>
+#include <set>
 
 #include "corestream/errors.h"
 #include "openmp.h"
@@ -78,6 +79,17 @@ class FunctionJob final : public Job {
   std::function<void(const StreamContext&)> body_;
 };
 
+// Whether a caller has a CPU to run on that is no stream's. If not, a worker that spins beside
+// its team, whose members spin too, keeps the caller from its result (MobileNetV2, bf16, batch 1,
+// two cores of two: 2.16 ms a call, against 2.09 without the spin).
+bool leaves_a_cpu(const std::vector<CpuList>& streams) {
+  std::set<int> taken;
+  for (const CpuList& cpus : streams) taken.insert(cpus.begin(), cpus.end());
+  const CpuList& allowed = startup_affinity();
+  return std::any_of(allowed.begin(), allowed.end(),
+                     [&](int cpu) { return taken.count(cpu) == 0; });
+}
+
 // Intel's and LLVM's runtimes hand a finished master's threads to the next one that asks for some.
 void give_back_team(int size) {
   run_on_team(size, [](int) {
@@ -109,6 +121,7 @@ StreamSet::StreamSet(StreamOptions options)
     has_teams_ = has_teams_ || cpus.size() > 1;
     workers_.push_back(std::move(worker));
   }
+  if (has_teams_ && !leaves_a_cpu(options_.cpus)) options_.idle_spin = {};
 }
 
 std::shared_ptr<StreamSet> StreamSet::start(StreamOptions options) {
