@@ -175,10 +175,13 @@ py::object split_plain(const py::tuple& args, const py::dict& kwargs, int64_t nu
   Batch batch;
   batch.add(args);
   batch.add(kwargs);
-  const auto not_plain = py::reinterpret_borrow<py::object>(Py_NotImplemented);
+  if (!batch.is_plain) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
   const int64_t count = std::min(batch.size, num_parts);
-  if (!batch.is_plain || count < 2) return not_plain;
   py::list parts;
+  if (count < 2) {
+    parts.append(py::make_tuple(args, kwargs));
+    return parts;
+  }
   int64_t start = 0;
   for (int64_t part = 0; part < count; ++part) {
     const int64_t length = batch.size / count + (part < batch.size % count ? 1 : 0);

@@ -27,9 +27,6 @@ class TorchScriptRunner final : public Runner,
   const torch::jit::Function& function() const { return function_; }
   const c10::IValue& owner() const { return owner_; }
 
-  // Whether the graph has torch.jit.fork: such calls suspend instead of blocking their stream.
-  bool has_forks() const { return has_forks_; }
-
  private:
   // TorchScript optimises a function once, for the thread that happens to run it: oneDNN's
   // fused kernels then ask for that thread's team size for ever, and a stream of one core that
@@ -47,17 +44,17 @@ class TorchScriptRunner final : public Runner,
   Variant& variant_for(int team_size);
   Variant* find(int team_size) const;
 
+  c10::IValue run_settled(Variant& variant, torch::jit::Stack& inputs, const StreamContext& stream);
+  c10::IValue run_in_turn(Variant& variant, torch::jit::Stack& inputs, uint64_t signature);
+
   torch::jit::Function& function_;
   torch::jit::GraphFunction* graph_function_;  // null if it is no graph
   std::atomic<Variant*> variants_{nullptr};
   std::mutex adding_;
   c10::IValue owner_;
   std::shared_ptr<torch::jit::CompilationUnit> unit_;
-  bool has_forks_ = false;
+  bool has_forks_ = false;  // calls suspend instead of blocking their stream
   bool calls_python_ = false;
-
-  c10::IValue run_settled(Variant& variant, torch::jit::Stack& inputs, const StreamContext& stream);
-  c10::IValue run_in_turn(Variant& variant, torch::jit::Stack& inputs, uint64_t signature);
 };
 
 }  // namespace corestream

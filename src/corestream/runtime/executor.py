@@ -17,14 +17,13 @@ from corestream.runtime.audit import Audit, audit_streams
 from corestream.runtime.callee import make_callee
 from corestream.runtime.environment import warn_of_problems
 from corestream.runtime.future import Future
-from corestream.runtime.lifecycle import shut_down_at_exit
+from corestream.runtime.lifecycle import live_executors, shut_down_at_exit
 
 if TYPE_CHECKING:
     from corestream import _torch
 
 
 _numbers = itertools.count()
-_live: weakref.WeakSet[TaskExecutor] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,6 @@ class TaskExecutor:
         )
         self._num_streams = num_streams
         self._callees: weakref.WeakKeyDictionary[Any, _torch.Callee] = weakref.WeakKeyDictionary()
-        _live.add(self)
         shut_down_at_exit(self._native)
 
     @property
@@ -120,10 +118,7 @@ class TaskExecutor:
 
         Thread-safe; in a forked child it starts the streams anew, without the GIL.
         """
-        return tuple(
-            StreamInfo(core_ids=tuple(cpus), team_size=team_size, thread_ids=tuple(tids))
-            for cpus, team_size, tids in self._native.streams()
-        )
+        return _streams_of(self._native)
 
     @property
     def pending(self) -> int:
@@ -240,12 +235,19 @@ class TaskExecutor:
 
 def live_streams() -> list[StreamInfo]:
     """The streams of every executor of this process that takes work."""
-    running = [
-        executor
-        for executor in list(_live)
-        if executor._native.has_streams and not executor._native.is_shut_down
+    return [
+        stream
+        for executor in live_executors()
+        if executor.has_streams and not executor.is_shut_down
+        for stream in _streams_of(executor)
     ]
-    return [stream for executor in running for stream in executor.streams]
+
+
+def _streams_of(executor: _torch.Executor) -> tuple[StreamInfo, ...]:
+    return tuple(
+        StreamInfo(core_ids=tuple(cpus), team_size=team_size, thread_ids=tuple(thread_ids))
+        for cpus, team_size, thread_ids in executor.streams()
+    )
 
 
 def check_count(value: object, *, name: str, at_most: int | None = None) -> None:

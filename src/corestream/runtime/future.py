@@ -107,12 +107,8 @@ class Future(concurrent.futures.Future[Any]):
 
         Thread-safe; waiting releases the GIL.
         """
-        handle = self._handle
-        if not handle.wait(timeout):
-            raise TimeoutError(
-                f"the task must end within {timeout} s; got no result; wait again, or cancel it"
-            )
-        return handle.result()
+        self._wait(timeout)
+        return self._handle.result()
 
     def result(self, timeout: float | None = None) -> Any:
         """The same as :meth:`get`, under the standard library's name.
@@ -136,10 +132,7 @@ class Future(concurrent.futures.Future[Any]):
 
         Thread-safe; waiting releases the GIL.
         """
-        if not self._handle.wait(timeout):
-            raise TimeoutError(
-                f"the task must end within {timeout} s; got no result; wait again, or cancel it"
-            )
+        self._wait(timeout)
         try:
             self._handle.result()
         except CancelledError:
@@ -233,6 +226,12 @@ class Future(concurrent.futures.Future[Any]):
 
     def __repr__(self) -> str:
         return f"<corestream.Future at {id(self):#x} {self._handle.state}>"
+
+    def _wait(self, timeout: float | None) -> None:
+        if not self._handle.wait(timeout):
+            raise TimeoutError(
+                f"the task must end within {timeout} s; got no result; wait again, or cancel it"
+            )
 
     def _bridged(self) -> _Bridge:
         with _bridging:

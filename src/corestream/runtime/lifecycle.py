@@ -26,6 +26,11 @@ def shut_down_at_exit(executor: _torch.Executor) -> None:
         atexit.register(_shut_down_all)
 
 
+def live_executors() -> list[_torch.Executor]:
+    """Every executor that somebody still holds, shut down or not."""
+    return list(_live)
+
+
 def _shut_down_all() -> None:
-    for executor in list(_live):
+    for executor in live_executors():
         executor.shutdown(wait=True, cancel_pending=True)
