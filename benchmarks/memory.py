@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from benchmarks.measure import Effort, spread
 from benchmarks.models import build, example_inputs, freeze, package, weight_bytes
 from benchmarks.report import Report, Row, Target, figure
 from benchmarks.subject import Subject
+from corestream import _native
+from corestream.cpu.cpu_set import CPUSet
+from corestream.cpu.override import override_allowed
 
 NAME = "memory"
 TITLE = "memory of a stream per core against one stream, and CPU time of idle streams"
@@ -29,6 +32,9 @@ IDLE_SECONDS = 5.0
 
 # (model, file): the activations of one sequence are far smaller than a tenth of the weights.
 ROWS = (("BERT-base", "bert.pt"), ("MiniLM", "minilm.pt"), ("MiniLM", "minilm.pt2"))
+
+# Convolutions' weights are packed, attention's matrix products take them as they are.
+TEAM_SIZE_ROWS = (("BERT-base", "bert.pt"), ("ResNet-50", "resnet50.pt"))
 
 MIB = 1 << 20
 
@@ -51,14 +57,22 @@ def lowered_file(model: str, path: str) -> Callable[[], int]:
     return measure
 
 
-def resident(model: str, *, path: str, num_streams: int) -> Callable[[], int]:
-    """Subject that loads the model, runs it on every stream and says how much memory that took."""
+def resident(model: str, *, path: str, num_cores: int, num_streams: int) -> Callable[[], int]:
+    """Subject that loads the model, runs it on every stream and says how much memory that took.
+
+    With more cores than there are, the masks are pretended; teams have the size that they would.
+    """
+    if num_cores > len(core_ids()):
+        _native.core.simulate_cpus(num_cores)
+        with override_allowed(CPUSet(range(num_cores))):
+            pool = corestream.CPUPool()
+    else:
+        pool = corestream.CPUPool(core_ids()[:num_cores])
     torch.jit.enable_onednn_fusion(True)
     inputs = example_inputs(model, batch=1, dtype="fp32")
     load: Any = torch.jit.load
     before = _resident_bytes()
     lowered: Any = path if path.endswith(".pt2") else load(path)
-    pool = corestream.CPUPool(core_ids()[:num_streams])
     task = corestream.Task(lowered, corestream.TaskExecutor(pool, num_streams))
     with torch.inference_mode():
         for _ in range(5):
@@ -88,25 +102,51 @@ def idle_executor() -> Callable[[float], float]:
     return measure
 
 
-def _memory_row(model: str, *, path: Path, effort: Effort) -> Row:
+def _used(
+    model: str, *, path: Path, layouts: Mapping[str, tuple[int, int]], effort: Effort
+) -> tuple[int, dict[str, list[int]]]:
+    """Bytes of the model's weights, and of what a process of each (cores, streams) takes."""
     with Subject("benchmarks.memory:lowered_file", model=model, path=str(path)) as compiler:
         weights = compiler.measure()
-    arguments = {"model": model, "path": str(path)}
     entrants = {
-        str(count): Entrant("benchmarks.memory:resident", arguments | {"num_streams": count})
-        for count in (1, len(core_ids()))
+        name: Entrant(
+            "benchmarks.memory:resident",
+            {
+                "model": model,
+                "path": str(path),
+                "num_cores": num_cores,
+                "num_streams": num_streams,
+            },
+        )
+        for name, (num_cores, num_streams) in layouts.items()
     }
-    answers = compete(entrants, effort=replace(effort, rounds=1), request={})
-    one, many = answers["1"], answers[str(len(core_ids()))]
-    extra = [100 * (more - less) / weights for more, less in zip(many, one, strict=True)]
-    notes = {
-        "weights": f"{weights / MIB:.0f} MiB",
-        "1 stream": f"{figure(spread(one).median / MIB)} MiB",
-        f"{len(core_ids())} streams": f"{figure(spread(many).median / MIB)} MiB",
-    }
+    return weights, compete(entrants, effort=replace(effort, rounds=1), request={})
+
+
+def _row(
+    name: str, *, weights: int, used: Mapping[str, list[int]], target: Target | None = None
+) -> Row:
+    """What the second layout takes more than the first, of the weights."""
+    less, more = used.values()
+    extra = [100 * (bigger - smaller) / weights for bigger, smaller in zip(more, less, strict=True)]
+    notes = {"weights": f"{weights / MIB:.0f} MiB"}
+    notes |= {layout: f"{figure(spread(sizes).median / MIB)} MiB" for layout, sizes in used.items()}
+    return Row(name, spread(extra), "%", target, notes)
+
+
+def _memory_row(model: str, *, path: Path, effort: Effort) -> Row:
+    count = len(core_ids())
+    layouts = {"1 stream": (1, 1), f"{count} streams": (count, count)}
+    weights, used = _used(model, path=path, layouts=layouts, effort=effort)
     kind = "AOTInductor" if path.suffix == ".pt2" else "TorchScript"
     name = f"{model} fp32 {kind}: more memory, of the weights"
-    return Row(name, spread(extra), "%", Target(at_most=EXTRA_PERCENT), notes)
+    return _row(name, weights=weights, used=used, target=Target(at_most=EXTRA_PERCENT))
+
+
+def _team_size_row(model: str, *, path: Path, effort: Effort) -> Row:
+    layouts = {"teams of 2 and 2": (4, 2), "teams of 2 and 1": (3, 2)}
+    weights, used = _used(model, path=path, layouts=layouts, effort=effort)
+    return _row(f"{model} fp32 TorchScript: a second team size", weights=weights, used=used)
 
 
 def _idle_row(effort: Effort) -> Row:
@@ -123,9 +163,12 @@ def run(effort: Effort) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         for model, file_name in ROWS:
             rows.append(_memory_row(model, path=Path(folder) / file_name, effort=effort))
+        for model, file_name in TEAM_SIZE_ROWS:
+            rows.append(_team_size_row(model, path=Path(folder) / file_name, effort=effort))
     rows.append(_idle_row(effort))
     remarks = (
         "Memory: growth of the process's resident memory from before the model is loaded to "
-        "after five calls per stream, one sequence each, so that activations are small."
+        "after five calls per stream, one item each, so that activations are small. A pool whose "
+        "cores the streams do not share out evenly has two team sizes."
     )
     return Report(NAME, TITLE, rows, [remarks])

@@ -1,7 +1,9 @@
-"""What a call costs beside the model: MultiStreamModule, Task, pin, and the floor under them."""
+"""What corestream costs beside the model: a call, a task, pin, the import; the floor under them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,10 +13,10 @@ from torch import Tensor
 import corestream
 from benchmarks.floor import futex_round_trips
 from benchmarks.measure import Effort, Spread, interleave, spread, time_calls
-from benchmarks.report import Report, Row, Target
+from benchmarks.report import Report, Row, Target, show_spread
 
 NAME = "overheads"
-TITLE = "time of a call around a trivial model"
+TITLE = "time of a call around a trivial model, and of the import"
 
 
 class Identity(torch.nn.Module):
@@ -94,6 +96,32 @@ def _calls(pool: corestream.CPUPool) -> Iterator[Calls]:
         yield {name: call for (name, _, _), call in zip(ROWS, functions, strict=True)}
 
 
+# In a process of its own: seconds of `import torch`, and of what corestream loads beside it.
+IMPORTS = """
+import time
+start = time.perf_counter()
+import torch
+loaded = time.perf_counter()
+import corestream
+corestream.MultiStreamModule
+print(loaded - start, time.perf_counter() - loaded)
+"""
+
+
+def _import_row(effort: Effort) -> Row:
+    """Both in one process: two processes' imports of torch differ by more than ours takes."""
+    command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
+    answers = [
+        [float(text) for text in subprocess.check_output(command, text=True).split()]
+        for _ in range(1 + effort.processes * effort.rounds)
+    ]
+    # The first one finds the disk's cache cold.
+    torch_times, above = ([1e3 * one[place] for one in answers[1:]] for place in (0, 1))
+    notes = {"import torch": show_spread(spread(torch_times), "ms")}
+    name = "import of corestream and its runtime, above torch"
+    return Row(name, spread(above), "ms", Target(at_most=50.0), notes)
+
+
 def _floor_rows(pool: corestream.CPUPool, effort: Effort) -> list[Row]:
     first, last = pool.core_ids[0], pool.core_ids[-1]
     pairs = {"same CPU": (first, first)}
@@ -121,6 +149,7 @@ def run(effort: Effort) -> Report:
         value: Spread = spread(samples[name]).scaled(1e6)
         limit = Target(at_most=target) if target else None
         rows.append(Row(name, value, "µs", limit, {"IPEX 2.8": f"{ipex} µs" if ipex else ""}))
+    rows.append(_import_row(effort))
     rows += _floor_rows(pool, effort)
     remarks = (
         "IPEX's figures are of another machine. A hand-over to a sleeping thread cannot be "

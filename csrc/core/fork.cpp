@@ -77,4 +77,26 @@ NativeSection::~NativeSection() {
   if (--native_depth == 0) native_sections.fetch_sub(1);
 }
 
+bool is_in_native_section() noexcept { return native_depth > 0; }
+
+ProcessMutex::~ProcessMutex() {
+  // A parent's may be locked for good.
+  OfOneProcess* own = current_.load();
+  if (own->generation == process_generation()) delete own;
+}
+
+std::unique_lock<std::mutex> ProcessMutex::lock() {
+  OfOneProcess* own = current_.load(std::memory_order_acquire);
+  while (own->generation != process_generation()) {
+    // The parent's stays where it is: a lock of it, copied by the fork, may yet be let go of.
+    auto* fresh = new OfOneProcess;
+    if (current_.compare_exchange_strong(own, fresh)) {
+      own = fresh;
+    } else {
+      delete fresh;
+    }
+  }
+  return std::unique_lock(own->mutex);
+}
+
 }  // namespace corestream

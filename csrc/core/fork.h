@@ -1,7 +1,9 @@
 // What fork does to pools: threads do not survive it, so a child must never wait for one.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <mutex>
 
 namespace corestream {
 
@@ -25,6 +27,28 @@ class NativeSection {
   ~NativeSection();
   NativeSection(const NativeSection&) = delete;
   NativeSection& operator=(const NativeSection&) = delete;
+};
+
+// Whether the calling thread is inside one.
+bool is_in_native_section() noexcept;
+
+// A mutex that a forked child finds free, whatever a thread of its parent was doing.
+class ProcessMutex {
+ public:
+  ProcessMutex() = default;
+  ~ProcessMutex();
+  ProcessMutex(const ProcessMutex&) = delete;
+  ProcessMutex& operator=(const ProcessMutex&) = delete;
+
+  [[nodiscard]] std::unique_lock<std::mutex> lock();
+
+ private:
+  struct OfOneProcess {
+    uint64_t generation = process_generation();
+    std::mutex mutex;
+  };
+
+  std::atomic<OfOneProcess*> current_{new OfOneProcess};
 };
 
 }  // namespace corestream

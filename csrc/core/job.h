@@ -1,6 +1,9 @@
 // What a stream runs.
 #pragma once
 
+#include <optional>
+#include <utility>
+
 #include "completion.h"
 #include "cpu_list.h"
 
@@ -30,6 +33,28 @@ class Job : public Completion {
 
   // The job will never run: lets go of its inputs. After try_cancel() succeeded.
   virtual void drop() noexcept = 0;
+};
+
+// Runs a function without arguments, which must not throw.
+template <typename Work>
+class WorkJob final : public Job {
+ public:
+  explicit WorkJob(Work work, bool is_continuation = false)
+      : work_(std::move(work)), is_continuation_(is_continuation) {}
+
+  bool is_continuation() const noexcept override { return is_continuation_; }
+
+  void run(const StreamContext&) noexcept override {
+    (*work_)();
+    work_.reset();
+    finish();
+  }
+
+  void drop() noexcept override { work_.reset(); }
+
+ private:
+  std::optional<Work> work_;
+  const bool is_continuation_;
 };
 
 }  // namespace corestream

@@ -174,13 +174,14 @@ void StreamSet::run(Worker& worker, const std::function<void(std::exception_ptr)
     affinity().set(current_tid(), slice);
     pin.emplace(context.cpus, startup_affinity());
     adopt_team(worker, *pin);
+    pin->on_repin([&] { adopt_team(worker, *pin); });
   } catch (...) {
     started(std::current_exception());
     return;
   }
   this_stream = &worker.context;
   started(nullptr);
-  serve(worker, *pin);
+  serve(worker);
   this_stream = nullptr;
   // A task forked and returned in the child: its process ends with it, as it would with the
   // last thread, even if the child has started streams of its own meanwhile.
@@ -203,15 +204,11 @@ void StreamSet::adopt_team(Worker& worker, const TeamPin& pin) {
   });
 }
 
-void StreamSet::serve(Worker& worker, const TeamPin& pin) {
-  int num_repins = pin.num_repins();
+void StreamSet::serve(Worker& worker) {
   while (auto job = next(worker)) {
     if (!job->try_start()) continue;
     job->run(worker.context);
     if (generation_ != process_generation()) return;
-    if (num_repins == pin.num_repins()) continue;
-    num_repins = pin.num_repins();
-    adopt_team(worker, pin);
   }
 }
 
@@ -414,11 +411,7 @@ void StreamSet::on_every_stream(const std::function<void(const StreamContext&)>&
 }
 
 void StreamSet::repin() {
-  on_every_stream([this](const StreamContext& stream) {
-    TeamPin* pin = TeamPin::innermost();
-    pin->repin();
-    adopt_team(*workers_[static_cast<size_t>(stream.index)], *pin);
-  });
+  on_every_stream([](const StreamContext&) { TeamPin::innermost()->repin(); });
 }
 
 std::chrono::nanoseconds StreamSet::caller_spin() const {

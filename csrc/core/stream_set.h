@@ -100,7 +100,7 @@ class StreamSet : public std::enable_shared_from_this<StreamSet> {
 
   void create_threads();
   void run(Worker& worker, const std::function<void(std::exception_ptr)>& started);
-  void serve(Worker& worker, const TeamPin& pin);
+  void serve(Worker& worker);
   void adopt_team(Worker& worker, const TeamPin& pin);
   std::string worker_name(const Worker& worker) const;
   std::shared_ptr<Job> next(Worker& worker);

@@ -5,25 +5,6 @@
 namespace corestream {
 namespace {
 
-class PostedWork final : public Job {
- public:
-  explicit PostedWork(std::function<void()> work) : work_(std::move(work)) {}
-
-  void run(const StreamContext&) noexcept override {
-    {
-      const NativeSection section;
-      work_();
-    }
-    work_ = nullptr;
-    finish();
-  }
-
-  void drop() noexcept override { work_ = nullptr; }
-
- private:
-  std::function<void()> work_;
-};
-
 StreamOptions options_for(const CPUPool& pool, std::size_t num_streams) {
   StreamOptions options;
   for (const CPUPool& part : pool.split(num_streams)) options.cpus.push_back(part.core_ids());
@@ -41,7 +22,11 @@ TaskExecutor::TaskExecutor(const std::vector<std::int32_t>& core_ids)
 TaskExecutor::~TaskExecutor() = default;
 
 void TaskExecutor::post(std::function<void()> work) {
-  executor_->streams()->post(std::make_shared<PostedWork>(std::move(work)), {});
+  auto guarded = [work = std::move(work)] {
+    const NativeSection section;
+    work();
+  };
+  executor_->streams()->post(std::make_shared<WorkJob<decltype(guarded)>>(std::move(guarded)), {});
 }
 
 std::size_t TaskExecutor::num_streams() const {

@@ -92,7 +92,7 @@ void TeamPin::unpin_members() noexcept {
 
 void TeamPin::repin() {
   pin_members(/*save=*/false);
-  ++num_repins_;
+  if (listener_) listener_();
 }
 
 TeamPin::~TeamPin() {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "affinity.h"
@@ -24,8 +26,8 @@ class TeamPin {
   // Pins the team again after the runtime may have replaced threads.
   void repin();
 
-  // How often repin() was called: member_tids() may have changed with each.
-  int num_repins() const { return num_repins_; }
+  // Called by repin(), on the pinned thread: member_tids() may have changed.
+  void on_repin(std::function<void()> listener) { listener_ = std::move(listener); }
 
   const CpuList& cpus() const { return cpus_; }
   // Thread ids of the members; shorter than cpus() where no OpenMP runtime is loaded.
@@ -49,7 +51,7 @@ class TeamPin {
 
   CpuList cpus_;
   CpuList home_;
-  int num_repins_ = 0;
+  std::function<void()> listener_;
   uint64_t generation_;
   TeamPin* outer_;
   std::unique_ptr<ScopedTeamSize> size_;

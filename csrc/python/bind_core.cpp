@@ -6,6 +6,7 @@
 
 #include "affinity.h"
 #include "errors.h"
+#include "fork.h"
 #include "openmp.h"
 #include "stream_set.h"
 #include "team_pin.h"
@@ -31,6 +32,7 @@ void bind_affinity(py::module_& module) {
       },
       py::arg("num_cpus"));
   module.def("fail_thread_creation_after", &fail_thread_creation_after, py::arg("count"));
+  module.def("is_in_native_section", &is_in_native_section);
 }
 
 void bind_openmp(py::module_& module) {

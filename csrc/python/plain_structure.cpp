@@ -41,7 +41,8 @@ struct Batch {
       const auto& tensor = tensor_of(value);
       if (tensor.dim() == 0) return;
       if (size < 0) size = tensor.size(0);
-      is_plain = is_plain && tensor.size(0) == size && tensor.layout() == at::kStrided;
+      is_plain = is_plain && tensor.layout() == at::kStrided && !tensor.is_nested();
+      is_plain = is_plain && tensor.size(0) == size;
     } else if (PyTuple_CheckExact(object) || PyList_CheckExact(object)) {
       for (const py::handle child : value) add(child);
     } else if (PyDict_CheckExact(object)) {

@@ -3,7 +3,6 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include "corestream/errors.h"
-#include "fork.h"
 
 namespace corestream {
 namespace {
@@ -12,8 +11,8 @@ using torch::inductor::AOTIModelPackageLoader;
 
 AOTInductorRunner::Loader load(const std::string& path, int num_runners) {
   // Two loaders made at once race (Triton's pytorch_backend#205 serialises them too).
-  static std::mutex one_at_a_time;
-  const std::lock_guard lock(one_at_a_time);
+  static ProcessMutex one_at_a_time;
+  const auto turn = one_at_a_time.lock();
   return std::make_shared<AOTIModelPackageLoader>(path, "model", /*run_single_threaded=*/false,
                                                   static_cast<size_t>(num_runners));
 }
@@ -30,7 +29,7 @@ AOTInductorRunner::AOTInductorRunner(Loader loaded)
     : num_runners_(0), loader_(std::move(loaded)), generation_(process_generation()) {}
 
 AOTInductorRunner::Loader AOTInductorRunner::loader() {
-  const std::lock_guard lock(mutex_);
+  const auto lock = mutex_.lock();
   if (generation_ == process_generation()) return loader_;
   // The parent's instances may be lent to threads that do not exist here; the old loader is
   // left alone, because its end would wait for them.

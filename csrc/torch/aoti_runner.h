@@ -4,9 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <mutex>
 #include <string>
 
+#include "fork.h"
 #include "runner.h"
 
 namespace torch::inductor {
@@ -36,7 +36,7 @@ class AOTInductorRunner final : public Runner {
  private:
   std::string path_;
   int num_runners_;
-  std::mutex mutex_;
+  ProcessMutex mutex_;
   Loader loader_;
   uint64_t generation_;
 };

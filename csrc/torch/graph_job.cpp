@@ -2,10 +2,17 @@
 
 #include <ATen/autocast_mode.h>
 
+#include <utility>
+
 #include "corestream/errors.h"
 #include "fork.h"
 
 namespace corestream {
+namespace {
+
+thread_local EndedCalls* innermost_ended = nullptr;
+
+}  // namespace
 
 CallerState capture_caller_state() { return std::make_shared<const at::ThreadLocalState>(); }
 
@@ -22,11 +29,24 @@ CallerStateScope::~CallerStateScope() {
   at::ThreadLocalState::setThreadLocalState(before_);
 }
 
+EndedCalls::EndedCalls() : outer_(std::exchange(innermost_ended, this)) {}
+
+EndedCalls::~EndedCalls() {
+  innermost_ended = outer_;
+  for (const auto& job : jobs_) job->finish();
+}
+
+void EndedCalls::finish_or_keep(std::shared_ptr<GraphJob> job) noexcept {
+  if (innermost_ended == nullptr) return job->finish();
+  innermost_ended->jobs_.push_back(std::move(job));
+}
+
 GraphJob::GraphJob(std::shared_ptr<Runner> runner, torch::jit::Stack inputs, CallerState state)
     : runner_(std::move(runner)), inputs_(std::move(inputs)), state_(std::move(state)) {}
 
 void GraphJob::run(const StreamContext& stream) noexcept {
   stream_index_ = stream.index;
+  const EndedCalls ended;
   c10::IValue value;
   try {
     const NativeSection section;
@@ -48,7 +68,7 @@ void GraphJob::run(const StreamContext& stream) noexcept {
     } else {
       self->result_ = over.value();
     }
-    self->finish();
+    EndedCalls::finish_or_keep(self);
   });
 }
 

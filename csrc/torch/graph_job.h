@@ -4,6 +4,7 @@
 #include <ATen/ThreadLocalState.h>
 
 #include <exception>
+#include <vector>
 
 #include "job.h"
 #include "runner.h"
@@ -26,6 +27,26 @@ class CallerStateScope {
  private:
   const at::ThreadLocalState before_;
   bool autocast_cache_;
+};
+
+class GraphJob;
+
+// While one lives, suspended calls that end on its thread are kept; its end tells their waiters.
+// A done-callback may need the GIL, which a thread that forks holds while it waits for native
+// sections to end: no callback may run inside one. Each job has its own, since a job that another
+// one waits for, and runs inline, must be told of before the other goes on.
+class EndedCalls {
+ public:
+  EndedCalls();
+  ~EndedCalls();
+  EndedCalls(const EndedCalls&) = delete;
+  EndedCalls& operator=(const EndedCalls&) = delete;
+
+  static void finish_or_keep(std::shared_ptr<GraphJob> job) noexcept;
+
+ private:
+  std::vector<std::shared_ptr<GraphJob>> jobs_;
+  EndedCalls* const outer_;
 };
 
 class GraphJob final : public Job, public std::enable_shared_from_this<GraphJob> {

@@ -5,8 +5,6 @@
 // may happen to a caller who only enters `pin` or starts an executor.
 #include <ATen/Parallel.h>
 
-#include <mutex>
-
 #include "fork.h"
 #include "team_size.h"
 
@@ -20,9 +18,9 @@ namespace {
 // asking for the count makes that first use happen now. One thread at a time: in a forked child
 // it also makes QNNPACK's pool anew, which torch 2.13 does without a lock.
 void initialise_thread() {
-  static std::mutex one_at_a_time;
-  const NativeSection section;  // no fork copies the mutex while it is locked
-  const std::lock_guard lock(one_at_a_time);
+  static ProcessMutex one_at_a_time;
+  const NativeSection section;  // a fork waits for torch's own locks to be let go of
+  const auto turn = one_at_a_time.lock();
   at::get_num_threads();
 }
 

@@ -25,32 +25,6 @@ bool contains(torch::jit::Block* block, c10::Symbol kind) {
   return false;
 }
 
-// A piece of a suspended call: a forked sub-task, or what comes after a wait.
-class ContinuationJob final : public Job {
- public:
-  // Made on the stream, or by the continuation, that launches the work: under its caller's state.
-  explicit ContinuationJob(std::function<void()> work) : work_(std::move(work)) {}
-
-  bool is_continuation() const noexcept override { return true; }
-
-  void run(const StreamContext&) noexcept override {
-    {
-      const NativeSection section;
-      const CallerStateScope scope(state_);
-      // The interpreter puts its errors into the future that the call waits for.
-      work_();
-    }
-    work_ = nullptr;
-    finish();
-  }
-
-  void drop() noexcept override { work_ = nullptr; }
-
- private:
-  std::function<void()> work_;
-  const at::ThreadLocalState state_;
-};
-
 // Sends forked work to the streams of the executor that runs the call, where torch's default
 // would use its unpinned inter-op threads. The suspended call holds the launcher, and with it
 // the runner whose graph it is in the middle of.
@@ -60,7 +34,16 @@ torch::jit::TaskLauncher launcher_of(const StreamContext& stream,
           runner = std::move(runner)](std::function<void()> work) {
     const auto alive = streams.lock();
     if (alive == nullptr) return work();  // the streams ended before a call they had suspended
-    alive->post(std::make_shared<ContinuationJob>(std::move(work)), {}, /*bounded=*/false);
+    // The thread that launches the work is under its caller's state.
+    auto piece = [work = std::move(work), state = at::ThreadLocalState()] {
+      const EndedCalls ended;
+      const NativeSection section;
+      const CallerStateScope scope(state);
+      work();  // the interpreter puts errors into the future that the call waits for
+    };
+    auto job = std::make_shared<WorkJob<decltype(piece)>>(std::move(piece),
+                                                          /*is_continuation=*/true);
+    alive->post(job, {}, /*bounded=*/false);
   };
 }
 
@@ -96,7 +79,7 @@ TorchScriptRunner::Variant* TorchScriptRunner::find(int team_size) const {
 
 TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
   if (Variant* variant = find(team_size)) return *variant;
-  const std::lock_guard lock(adding_);
+  const auto lock = adding_.lock();
   if (Variant* variant = find(team_size)) return *variant;
   // A copied graph shares the tensors that are its constants; a module's others come with
   // `self`, an input.

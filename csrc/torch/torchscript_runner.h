@@ -5,8 +5,8 @@
 #include <torch/csrc/jit/api/module.h>
 
 #include <atomic>
-#include <mutex>
 
+#include "fork.h"
 #include "runner.h"
 #include "settled_shapes.h"
 
@@ -50,7 +50,7 @@ class TorchScriptRunner final : public Runner,
   torch::jit::Function& function_;
   torch::jit::GraphFunction* graph_function_;  // null if it is no graph
   std::atomic<Variant*> variants_{nullptr};
-  std::mutex adding_;
+  ProcessMutex adding_;
   c10::IValue owner_;
   std::shared_ptr<torch::jit::CompilationUnit> unit_;
   bool has_forks_ = false;  // calls suspend instead of blocking their stream

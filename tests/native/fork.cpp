@@ -90,6 +90,22 @@ TEST(a_native_section_that_does_not_end_delays_a_fork_only) {
   stream.join();
 }
 
+TEST(a_child_finds_a_mutex_free_that_a_thread_of_its_parent_holds) {
+  register_fork_handlers();
+  ProcessMutex mutex;
+  std::latch locked(1), gate(1);
+  std::thread holder([&] {
+    const auto lock = mutex.lock();
+    locked.count_down();
+    gate.wait();
+  });
+  locked.wait();
+  CHECK(succeeds_in_child([&] { return mutex.lock().owns_lock(); }));
+  gate.count_down();
+  holder.join();
+  CHECK(mutex.lock().owns_lock());
+}
+
 TEST(forks_race_with_native_sections) {
   register_fork_handlers();
   std::atomic<bool> is_over{false};

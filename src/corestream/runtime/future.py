@@ -8,7 +8,10 @@ import logging
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corestream import _torch
 
 _logger = logging.getLogger(__name__)
 
@@ -22,19 +25,6 @@ _STANDARD_STATE = {
 
 # Two threads that wait for one future must meet at one condition.
 _bridging = threading.RLock()
-
-
-class _Handle(Protocol):
-    """What a future stands on: corestream._torch.Handle, or a wrapper of one."""
-
-    def wait(self, timeout_s: float | None = None) -> bool: ...
-    def result(self) -> Any: ...
-    def cancel(self) -> bool: ...
-    def add_done_callback(self, callback: Callable[[], object]) -> None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def is_over(self) -> bool: ...
 
 
 class _Bridge:
@@ -84,7 +74,7 @@ class Future(concurrent.futures.Future[Any]):
     Thread-safe; waiting releases the GIL.
     """
 
-    def __init__(self, handle: _Handle) -> None:
+    def __init__(self, handle: _torch.Handle) -> None:
         # The standard class's state is replaced by properties: making its condition and lists
         # costs 1.5 us a future, a quarter of a task's round trip.
         self._handle = handle

@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -20,11 +21,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclass(slots=True)
+class _Scope:
+    owner: pin
+    native: _core.TeamPin
+    is_left: bool = False
+
+
 class _Scopes(threading.local):
-    """Per thread: the scopes it is in, innermost last, with the `pin` each belongs to."""
+    """Per thread: the scopes it is in, innermost last."""
 
     def __init__(self) -> None:
-        self.stack: list[tuple[pin, _core.TeamPin]] = []
+        self.stack: list[_Scope] = []
 
 
 _scopes = _Scopes()
@@ -49,7 +57,9 @@ class pin:  # noqa: N801 (a verb, as in the API it replaces)
     Raises:
         TypeError: ``pool`` is not a CPUPool.
         OSError: On entering, the kernel refused a core; nothing stays pinned.
-        RuntimeError: Entered inside a parallel region, or left out of order.
+        RuntimeError: Entered inside a parallel region, or left out of order: by another thread,
+            or, in coroutines that take turns, before a scope entered later, which it then ends
+            with.
 
     Example:
         >>> import corestream, torch
@@ -70,7 +80,7 @@ class pin:  # noqa: N801 (a verb, as in the API it replaces)
 
     def __enter__(self) -> CPUPool:
         _native.torch_ext  # noqa: B018 (tells the core about ATen's and MKL's thread counts)
-        _scopes.stack.append((self, _native.core.TeamPin(self.pool.core_ids)))
+        _scopes.stack.append(_Scope(self, _native.core.TeamPin(self.pool.core_ids)))
         return self.pool
 
     def __exit__(
@@ -80,12 +90,22 @@ class pin:  # noqa: N801 (a verb, as in the API it replaces)
         traceback: TracebackType | None,
     ) -> None:
         stack = _scopes.stack
-        if not stack or stack[-1][0] is not self:
+        own = next((one for one in reversed(stack) if one.owner is self and not one.is_left), None)
+        if own is None:
             raise RuntimeError(
-                f"pin must be left by the thread that entered it, innermost first; got {self!r}; "
+                f"pin must be left by the thread that entered it, once; got {self!r}; "
                 f"keep `with pin(...)` out of generators that another thread resumes"
             )
-        stack.pop()[1].release()
+        own.is_left = True
+        is_innermost = own is stack[-1]
+        # Each scope puts back what it found, so one that is left too soon ends with those inside.
+        while stack and stack[-1].is_left:
+            stack.pop().native.release()
+        if not is_innermost:
+            raise RuntimeError(
+                f"pin must be left innermost first; got {self!r}, which ends with those inside "
+                f"it; keep `await` and `yield` out of `with pin(...)`"
+            )
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """The function, run inside this pin at every call.

@@ -137,6 +137,11 @@ class _Template:
             dim = 0
         else:
             dim = _checked_dim(tensor, hint, path=path)
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            raise TypeError(
+                f"{format_path(path)} must be a dense tensor to be split; got one of layout "
+                f"{tensor.layout}; convert it, or give an input_split_hint with None for it"
+            )
         size = tensor.size(dim)
         if not self.tensors:
             self.size = size

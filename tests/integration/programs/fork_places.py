@@ -64,13 +64,17 @@ def from_a_stream(cpu_pool: corestream.CPUPool, ending: Callable[[], Any]) -> An
         support.use_torch_in_parallel()
         return task(support.INPUT).get().tolist()
 
-    child = executor.submit(support.in_forked_child, use_both, ending=ending).get()
-    audit = executor.audit()
+    def fork_and_audit() -> Any:
+        child = support.in_forked_child(use_both, ending=ending)
+        # Here, before the task is over: the stream must know its new threads by now.
+        return child, executor.audit().problems
+
+    child, problems = executor.submit(fork_and_audit).get()
     executor.shutdown()
     return {
         "children": [child],
         "expected": (support.INPUT * 2 + 1).tolist(),
-        "problems": audit.problems,
+        "problems": problems,
         "outside": support.mask(),
     }
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from corestream import MultiStreamModule, Task, TaskExecutor
+from corestream import MultiStreamModule, Task, TaskExecutor, _native
 from tests.api.source_tree import REPO
 from tests.unit.runtime.gate import Gate
 from tests.unit.runtime.operators import observed
@@ -243,6 +243,27 @@ def test_multi_stream_module_with_forks(pair):
     with streams.executor:
         x = torch.randn(6, 4)
         torch.testing.assert_close(streams(x), module.expected(x))
+
+
+def test_done_callbacks_run_outside_native_code(executor):
+    task = Task(torch.jit.script(InterOp()), executor)
+    x = torch.ones(4, 4)
+    with observed(lambda _place: None):
+        task.warm_up(x)  # until a shape is settled its forks run where they stand
+    registered, called = threading.Event(), threading.Event()
+    seen = []
+
+    def note(_future):
+        seen.append((threading.get_native_id(), _native.core.is_in_native_section()))
+        called.set()
+
+    with observed(lambda _place: registered.wait(DEADLINE_S)):
+        task(x).add_done_callback(note)
+        registered.set()
+        assert called.wait(DEADLINE_S)
+    [(thread, is_native)] = seen
+    assert thread in {stream.thread_ids[0] for stream in executor.streams}
+    assert not is_native  # else a fork meanwhile would wait for the callback
 
 
 TEMPORARY_MODULE_PROGRAM = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 
@@ -268,21 +269,54 @@ def test_only_callables_are_decorated():
         pin(CPUPool())(3)
 
 
-def test_left_out_of_order(core_ids):
+def test_left_out_of_order_ends_with_the_scopes_inside(core_ids):
     before = seen_inside()
     outer, inner = pin(CPUPool(core_ids)), pin(CPUPool(core_ids[1:]))
-    with outer:
-        inner.__enter__()
-        with pytest.raises(RuntimeError, match="innermost first"):
-            outer.__exit__(None, None, None)
-        assert seen_inside() == pinned_to(core_ids[1:])
-        inner.__exit__(None, None, None)
-        with pytest.raises(RuntimeError, match="must be left by the thread that entered it"):
-            on_new_thread(lambda: outer.__exit__(None, None, None))
-        assert seen_inside() == pinned_to(core_ids)
-    assert seen_inside() == before
-    with pytest.raises(RuntimeError, match="innermost first"):
+    outer.__enter__()
+    inner.__enter__()
+    with pytest.raises(RuntimeError, match=r"innermost first.*ends with those inside"):
         outer.__exit__(None, None, None)
+    assert seen_inside() == pinned_to(core_ids[1:])
+    inner.__exit__(None, None, None)
+    assert seen_inside() == before
+    with pytest.raises(RuntimeError, match="by the thread that entered it, once"):
+        outer.__exit__(None, None, None)
+
+
+def test_left_by_another_thread(core_ids):
+    before = seen_inside()
+    scope = pin(CPUPool(core_ids[1:]))
+    with scope:
+        with pytest.raises(RuntimeError, match="must be left by the thread that entered it"):
+            on_new_thread(lambda: scope.__exit__(None, None, None))
+        assert seen_inside() == pinned_to(core_ids[1:])
+    assert seen_inside() == before
+
+
+def test_coroutines_that_take_turns_leave_nothing_pinned(core_ids):
+    async def hold(core_id, *, entered, may_leave):
+        with pin(CPUPool([core_id])):
+            entered.set()
+            await may_leave.wait()
+
+    async def interleave():
+        entered, may_leave = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(hold(core_ids[0], entered=entered, may_leave=may_leave))
+        await entered.wait()
+        second_entered, second_may_leave = asyncio.Event(), asyncio.Event()
+        second = asyncio.create_task(
+            hold(core_ids[1], entered=second_entered, may_leave=second_may_leave)
+        )
+        await second_entered.wait()
+        may_leave.set()
+        with pytest.raises(RuntimeError, match="keep `await` and `yield` out of"):
+            await first
+        second_may_leave.set()
+        await second
+
+    before = seen_inside()
+    asyncio.run(interleave())
+    assert seen_inside() == before
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])

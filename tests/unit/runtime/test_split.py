@@ -226,6 +226,17 @@ def test_what_cannot_be_cut_is_a_type_error(value, hint, path):
         split(value, hint=hint)
 
 
+@pytest.mark.parametrize("hint", [None, Hint(0)], ids=["no hint", "hint"])
+@pytest.mark.parametrize(
+    "value", [torch.eye(4).to_sparse(), torch.eye(4).to_mkldnn()], ids=["sparse", "mkldnn"]
+)
+def test_only_dense_tensors_are_cut(value, hint):
+    with pytest.raises(TypeError, match=r"^args\[0\] must be a dense tensor .*None for it$"):
+        split_arguments(((value,), {}), hint=hint, num_parts=2)
+    whole = split_arguments(((value, torch.ones(2)), {}), hint=Hint(None, 0), num_parts=2)
+    assert [args[0] is value for args, _ in whole] == [True, True]
+
+
 def test_a_container_hint_for_a_plain_value_is_a_type_error():
     message = "args[0] must be a tensor to be split by the hint [0]; got 5; use None in the hint"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}"):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import FIRST_COMPLETED, wait
 
 import pytest
 import torch
 
-from corestream import Task, TaskExecutor
+from corestream import CPUPool, Task, TaskExecutor, _native, allowed_cpus
 from corestream.errors import CorestreamWarning
-from tests.unit.runtime.proc import DEADLINE_S, cpu_time_of, is_over_without_the_gil
+from tests.unit.runtime.proc import (
+    DEADLINE_S,
+    TASKS,
+    cpu_time_of,
+    in_forked_child,
+    is_over_without_the_gil,
+    wait_until,
+)
+
+OPENAT = {"257", "56"}  # on x86-64, on 64-bit ARM
 
 OPTIONS = {"scale": torch.tensor(0.5), "shift": torch.tensor([3.0])}
 
@@ -119,6 +132,35 @@ def test_package_never_takes_the_gil(pair, package, projection):
         x = batch(8, projection)
         task.warm_up(x, options=OPTIONS)
         assert is_over_without_the_gil(lambda: [task(x, options=OPTIONS) for _ in range(4)])
+
+
+def system_call_of(thread_id: int) -> str:
+    return (TASKS / str(thread_id) / "syscall").read_text().split()[0]
+
+
+def test_a_child_loads_although_a_thread_of_its_parent_was_loading(tmp_path):
+    fifo, damaged = tmp_path / "fifo.pt2", tmp_path / "damaged.pt2"
+    os.mkfifo(fifo)
+    damaged.write_bytes(b"no package")
+
+    def load(path):
+        with contextlib.suppress(RuntimeError):
+            _native.torch_ext.AOTInductorCallee(str(path), 1)
+
+    def load_in_child():
+        signal.alarm(int(DEADLINE_S))  # waiting for a lock in C++ hears nothing else
+        load(damaged)
+        return "ended"
+
+    loading = threading.Thread(target=load, args=(fifo,))
+    with TaskExecutor(CPUPool([min(allowed_cpus())])):  # registers the fork handlers
+        loading.start()
+        # It opens the file with its lock held, and stays there until somebody writes.
+        assert wait_until(lambda: system_call_of(loading.native_id) in OPENAT)
+        assert in_forked_child(load_in_child) == "'ended'"
+        os.close(os.open(fifo, os.O_WRONLY))
+        loading.join(DEADLINE_S)
+    assert not loading.is_alive()
 
 
 MEMORY_PROGRAM = """
