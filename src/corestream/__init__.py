@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from corestream.cpu.cpu_set import CPUSet
     from corestream.cpu.pool import CPUPool, get_core_list_of_node_id
     from corestream.cpu.topology import topology
+    from corestream.lowering.api import lower
+    from corestream.lowering.model import LoweredModule
+    from corestream.lowering.saved import load
+    from corestream.optimization.api import optimize
     from corestream.runtime.executor import TaskExecutor
     from corestream.runtime.future import Future
     from corestream.runtime.hints import MultiStreamModuleHint
@@ -30,6 +34,7 @@ _HOME = {
     "CPUPool": "cpu.pool",
     "CPUSet": "cpu.cpu_set",
     "Future": "runtime.future",
+    "LoweredModule": "lowering.model",
     "MultiStreamModule": "runtime.streams",
     "MultiStreamModuleHint": "runtime.hints",
     "Task": "runtime.task",
@@ -39,6 +44,9 @@ _HOME = {
     "get_core_list_of_node_id": "cpu.pool",
     "get_default_num_streams": "runtime.streams",
     "is_runtime_ext_enabled": "runtime.info",
+    "load": "lowering.saved",
+    "lower": "lowering.api",
+    "optimize": "optimization.api",
     "pin": "runtime.pin",
     "release_idle_team": "runtime.teams",
     "runtime_info": "runtime.info",
@@ -49,6 +57,7 @@ __all__ = [
     "CPUPool",
     "CPUSet",
     "Future",
+    "LoweredModule",
     "MultiStreamModule",
     "MultiStreamModuleHint",
     "Task",
@@ -59,6 +68,9 @@ __all__ = [
     "get_core_list_of_node_id",
     "get_default_num_streams",
     "is_runtime_ext_enabled",
+    "load",
+    "lower",
+    "optimize",
     "pin",
     "release_idle_team",
     "runtime_info",

@@ -4,7 +4,9 @@
      ├── CorestreamError          root of what corestream raises besides built-in errors
      │    ├── QueueFull           a bounded queue has no room; nothing was queued
      │    ├── ShutDown            the executor no longer takes work
-     │    └── ForkedFuture        the task was submitted in the process this one was forked from
+     │    ├── ForkedFuture        the task was submitted in the process this one was forked from
+     │    ├── LoweringError       no backend could lower the model; the text has every reason
+     │    └── ModelFileError      a saved model cannot be used here; the text says what to do
      └── UserWarning
           └── CorestreamWarning   something was dropped, clamped or ignored, or will be slow
 
@@ -29,6 +31,14 @@ class ShutDown(CorestreamError):
 
 class ForkedFuture(CorestreamError):
     """The task was submitted before a fork, so the threads that would end it are elsewhere."""
+
+
+class LoweringError(CorestreamError):
+    """No backend could turn the model into something that streams run; says why, for each."""
+
+
+class ModelFileError(CorestreamError):
+    """A saved model is damaged, or was made for another torch or another kind of CPU."""
 
 
 class CorestreamWarning(UserWarning):

@@ -1,7 +1,8 @@
 """Imports go downwards only; what chooses CPUs or launches processes never loads torch.
 
-cli -> serve, tune, doctor -> runtime, optimize, lower, quantization -> cpu -> errors, and
-launch -> cpu, errors. A new package gets its line in ALLOWED.
+cli -> serve, tune, doctor -> lowering -> runtime, optimization, quantization -> cpu -> errors, and
+launch -> cpu, errors. A new package gets its line in ALLOWED. What the runtime asks of `lowering`
+goes through one private door, `_lowering` (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from tests.api.source_tree import PACKAGE, module_parts, package_modules, parse, show
 
 _OPERATORS = {"errors", "ops", "nn"}
-_MIDDLE = {"runtime", "optimize", "lower", "quantization"}
+_MIDDLE = {"runtime", "optimization", "lowering", "quantization", "measure", "onednn"}
 _BELOW_TOOLS = {"cpu", "optim"} | _OPERATORS | _MIDDLE
 
 ALLOWED: dict[str, set[str]] = {
@@ -24,9 +25,12 @@ ALLOWED: dict[str, set[str]] = {
     "nn": {"errors", "ops"},
     "optim": {"errors", "ops"},
     "runtime": {"cpu", "errors"},
-    "optimize": {"cpu"} | _OPERATORS,
-    "lower": {"cpu"} | _OPERATORS,
-    "quantization": {"cpu"} | _OPERATORS,
+    "measure": {"errors"},
+    "onednn": {"cpu", "errors"},
+    "optimization": {"cpu", "measure"} | _OPERATORS,
+    "_lowering": {"lowering"},
+    "lowering": {"cpu", "measure", "optimization", "runtime"} | _OPERATORS,
+    "quantization": {"cpu", "measure"} | _OPERATORS,
     "serve": _BELOW_TOOLS,
     "tune": _BELOW_TOOLS,
     "doctor": _BELOW_TOOLS,
@@ -118,8 +122,8 @@ def test_a_planted_upward_import_is_found():
         "launch/run.py": "import corestream._torch",
         "launch/cli.py": "from corestream import _native",
         "runtime/task.py": "import importlib\nimportlib.import_module('corestream.serve')",
-        "optimize/config.py": "from corestream.runtime import streams",
-        "lower/cache.py": "from corestream import CPUPool",
+        "optimization/config.py": "from corestream.runtime import streams",
+        "lowering/cache.py": "from corestream import CPUPool",
         "_lazy.py": "from corestream.cpu import CPUSet",
         "unheard_of/thing.py": "",
     }

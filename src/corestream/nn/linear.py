@@ -1,0 +1,89 @@
+"""Linear layers with packed weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from corestream.nn.layout import Layout, LinearLayout, TransposedLayout
+from corestream.nn.packed import PackedLayer
+
+__all__ = ["PackedLinear"]
+
+Kernel = Literal["onednn", "blas"]
+
+
+class PackedLinear(PackedLayer, nn.Linear):
+    """An nn.Linear whose weight is held as a matrix kernel wants it.
+
+    Torch's own operator hands fp32 products to its BLAS (MKL), bf16 and fp16 ones to oneDNN,
+    which reorders the weight at every call. Which kernel is faster depends on the CPU and on the
+    sizes: measure. Otherwise as `PackedConv2d`.
+
+    Example:
+        >>> import torch
+        >>> from corestream.nn import PackedLinear
+        >>> linear = torch.nn.Linear(128, 64)
+        >>> packed = PackedLinear.from_module(linear, kernel="onednn")
+        >>> x = torch.randn(2, 7, 128)
+        >>> with torch.no_grad():
+        ...     bool(torch.allclose(packed(x), linear(x), atol=1e-5))
+        True
+
+    Any number of threads may call it at once; new values may be loaded meanwhile. Kernels run
+    without the GIL.
+    """
+
+    _replaces = nn.Linear
+
+    @classmethod
+    def from_module(cls, module: nn.Module, *, kernel: Kernel = "onednn", **options: Any) -> Self:
+        """The packed layer that does what `module` does.
+
+        Args:
+            module: An nn.Linear.
+            kernel: "onednn", or "blas" for torch's matrix product on the transposed weight.
+            **options: See `PackedLayer.from_module`.
+
+        Raises:
+            ValueError: `module` cannot be packed, or there is no such kernel.
+        """
+        if kernel not in ("onednn", "blas"):
+            raise ValueError(
+                f'kernel must be "onednn" or "blas"; got {kernel!r}; pass one of these'
+            )
+        layout: Layout = LinearLayout() if kernel == "onednn" else TransposedLayout()
+        return super().from_module(module, layout=layout, **options)
+
+    def forward(
+        self,
+        input: torch.Tensor,  # noqa: A002 -- as torch.nn calls it
+    ) -> torch.Tensor:
+        """The product, on the packed weight wherever that can be."""
+        store = self._store
+        form = store.form
+        if (
+            form is None
+            or not form.is_packed
+            or input.dtype is not form.dtype
+            or self._is_plain_call(input)
+        ):
+            return self._forward_slowly(input)
+        return store.layout.run(input, form.weight, bias=self._bias_of(form))
+
+    def _forward_slowly(self, inputs: torch.Tensor) -> torch.Tensor:
+        store = self._store
+        if self._is_cast(inputs):
+            return self._cast_back(self.forward(inputs.to(store.dtype)), inputs)
+        is_new = store.form is None and inputs.dtype is store.dtype
+        is_new = is_new and not self._is_plain_call(inputs)
+        if is_new and store.form_for(inputs.shape, self._bias()).is_packed:
+            return self.forward(inputs)
+        return self._plain_forward(inputs)
+
+    def _operator(
+        self, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return nn.functional.linear(inputs, weight, bias)
