@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "bind_allocator.h"
 #include "bind_executor.h"
 #include "errors.h"
 #include "plain_structure.h"
@@ -33,6 +34,7 @@ PYBIND11_MODULE(_torch, module) {
   bind_callees(module);
   bind_handle(module);
   bind_executor(module);
+  bind_allocator(module);
   module.def("split_tensors", &split, py::arg("tensors"), py::arg("dims"), py::arg("lengths"));
   module.def("concat_tensors", &corestream::concat_tensors, py::arg("parts"), py::arg("dim"),
              py::call_guard<py::gil_scoped_release>());
