@@ -26,6 +26,12 @@ def make_callee(module: Any, *, num_streams: int) -> _torch.Callee:
 
     if isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return _native.torch_ext.TorchScriptCallee(module)
+    # What corestream.lower makes is a module for Python, and something else for streams.
+    if callee_source := getattr(module, "callee_source", None):
+        module = callee_source()
+        if isinstance(module, _native.torch_ext.Callee):
+            return module
+        return make_callee(module, num_streams=num_streams)
     if isinstance(module, str | os.PathLike):
         return _package_callee(Path(os.fspath(module)), num_streams=num_streams)
     if _is_loaded_package(module):
@@ -100,8 +106,8 @@ def _warn_of_gil(name: str) -> None:
     _SLOW_CALLABLES.add(name)
     warnings.warn(
         f"{name} is an nn.Module, whose Python code holds the GIL: streams that run it take "
-        f"turns. torch.jit.trace and freeze it, or compile it to a .pt2 package, to run it in "
-        f"parallel (docs/gil.md)",
+        f"turns. Pass example_inputs= to have it lowered, or what corestream.lower(model, "
+        f"example_inputs) returns, to run it in parallel (docs/lower.md)",
         CorestreamWarning,
         stacklevel=4,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
+from corestream import _lowering
 from corestream.cpu.pool import CPUPool
 from corestream.errors import CorestreamWarning
 from corestream.runtime.callee import make_callee
@@ -16,8 +17,8 @@ from corestream.runtime.concat import DEFAULT, concat_outputs
 from corestream.runtime.executor import TaskExecutor, check_count
 from corestream.runtime.future import Future
 from corestream.runtime.hints import HintTree, MultiStreamModuleHint
-from corestream.runtime.split import split_arguments
-from corestream.runtime.task import WARM_UP_ROUNDS
+from corestream.runtime.split import Arguments, split_arguments
+from corestream.runtime.warm_up import specialise_for_streams, warm_streams
 
 if TYPE_CHECKING:
     from corestream import _torch
@@ -93,8 +94,9 @@ class MultiStreamModule(torch.nn.Module):
 
     The pool's cores and the batch are split over the streams, the first ``remainder`` parts one
     larger; a batch smaller than the number of streams uses as many streams as it has items. All
-    streams share the model's weights. Use a frozen ``torch.jit.ScriptModule`` or a ``.pt2``
-    package: an ``nn.Module`` holds the GIL, so its streams take turns.
+    streams share the model's weights. An ``nn.Module`` holds the GIL, so its streams take turns:
+    give ``example_inputs`` to have it lowered, or pass what ``corestream.lower`` returned, a frozen
+    ``torch.jit.ScriptModule`` or a ``.pt2`` package.
 
     Without hints, every tensor in the inputs is split along dim 0 and every tensor in the
     outputs joined along it; tensors without dims, and values that are no tensors, go to every
@@ -108,11 +110,16 @@ class MultiStreamModule(torch.nn.Module):
         concat_output: Join the streams' outputs; False: return them as a list.
         input_split_hint: Which inputs to split, along which dims.
         output_concat_hint: How to join the outputs.
+        example_inputs: If given, ``model`` is an nn.Module in eval mode that is lowered for the
+            parts that the streams get of such inputs, as ``corestream.lower`` does it: a tensor,
+            a tuple of positional or a mapping of keyword arguments, for the whole batch.
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: ``num_streams`` is below 1 or another text than "AUTO".
+        ValueError: ``num_streams`` is below 1 or another text than "AUTO"; or ``model`` is in
+            training mode and was to be lowered.
         OSError: A core could not be had or a thread not made; nothing is left running.
+        LoweringError: No backend could lower the model; nothing is left running.
 
     Example:
         >>> import corestream, torch
@@ -136,6 +143,8 @@ class MultiStreamModule(torch.nn.Module):
         concat_output: bool = True,
         input_split_hint: MultiStreamModuleHint | None = None,
         output_concat_hint: MultiStreamModuleHint | None = None,
+        *,
+        example_inputs: Any = None,
     ) -> None:
         super().__init__()
         pool = CPUPool() if cpu_pool is None else cpu_pool
@@ -153,10 +162,28 @@ class MultiStreamModule(torch.nn.Module):
         self._arguments = (pool, concat_output, input_split_hint, output_concat_hint)
         self._concat_output = concat_output
         self._input_split_hint = input_split_hint
-        self._callee = make_callee(model, num_streams=self._num_streams)
-        self._executor = TaskExecutor(pool, self._num_streams)
+        if example_inputs is None:
+            self._callee = make_callee(model, num_streams=self._num_streams)
+            self._executor = TaskExecutor(pool, self._num_streams)
+        else:
+            self._executor = TaskExecutor(pool, self._num_streams)
+            model = self._lowered(model, example_inputs)
+            self._callee = make_callee(model, num_streams=self._num_streams)
         self._submit_parts = self._executor._native.submit_parts
+        specialise_for_streams(model, self._executor, callee=self._callee)
         self.model = model
+
+    def _lowered(self, model: Any, example_inputs: Any) -> Any:
+        try:
+            return _lowering.lower_for_streams(
+                self._executor, model=model, example_inputs=example_inputs, split=self._split
+            )
+        except BaseException:
+            self._executor.shutdown()
+            raise
+
+    def _split(self, arguments: Arguments) -> list[Arguments]:
+        return split_arguments(arguments, hint=self._input_split_hint, num_parts=self._num_streams)
 
     @property
     def executor(self) -> TaskExecutor:
@@ -235,23 +262,12 @@ class MultiStreamModule(torch.nn.Module):
 
         Thread-safe; waiting releases the GIL.
         """
-        parts = split_arguments(
-            (args, kwargs), hint=self._input_split_hint, num_parts=self._num_streams
-        )
-        submit = self._executor._native.submit
-        for _ in range(WARM_UP_ROUNDS):
-            futures = [
-                Future(submit(self._callee, *parts[stream % len(parts)], stream))
-                for stream in range(self._num_streams)
-            ]
-            for future in futures:
-                future.get()
+        calls = self._split((args, kwargs))
+        warm_streams(self._executor, module=self.model, callee=self._callee, calls=calls)
         self._executor.mend_teams()
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _JoinedHandle:
-        parts = split_arguments(
-            (args, kwargs), hint=self._input_split_hint, num_parts=self._num_streams
-        )
+        parts = self._split((args, kwargs))
         handle = self._submit_parts(self._callee, parts)
         return _JoinedHandle(handle, is_joined=self._concat_output, hint=self._output_tree)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from corestream import _lowering
 from corestream.cpu.pool import CPUPool
 from corestream.runtime.callee import is_native, make_callee
 from corestream.runtime.executor import TaskExecutor
 from corestream.runtime.future import Future
-
-# TorchScript profiles the first run of a shape, compiles in the second, and is itself in the third.
-WARM_UP_ROUNDS = 3
+from corestream.runtime.warm_up import specialise_for_streams, warm_streams
 
 
 class Task:
@@ -22,12 +21,17 @@ class Task:
     Args:
         module: A ``torch.jit.ScriptModule`` or ``ScriptFunction``; the path of a ``.pt2``
             package, loaded with one model instance per stream; what ``aoti_load_package``
-            returned; an ``nn.Module`` or any callable.
+            returned; what ``corestream.lower`` returned; an ``nn.Module`` or any callable.
         executor: The streams, or a pool: the task then has a stream of its own on it.
+        example_inputs: If given, ``module`` is an nn.Module in eval mode that is lowered for the
+            executor's streams, as ``corestream.lower`` does it: a tensor, a tuple of positional
+            or a mapping of keyword arguments, of the batch size that calls will have.
 
     Raises:
-        TypeError: ``module`` cannot be called, or ``executor`` is something else.
+        TypeError: ``module`` cannot be called or lowered, or ``executor`` is something else.
+        ValueError: ``module`` is in training mode and was to be lowered.
         FileNotFoundError: There is no package at that path.
+        LoweringError: No backend could lower the module.
 
     Example:
         >>> import corestream, torch
@@ -43,7 +47,9 @@ class Task:
     Thread-safe; whether calls hold the GIL depends on the module, see ``is_native``.
     """
 
-    def __init__(self, module: Any, executor: CPUPool | TaskExecutor) -> None:
+    def __init__(
+        self, module: Any, executor: CPUPool | TaskExecutor, *, example_inputs: Any = None
+    ) -> None:
         if isinstance(executor, CPUPool):
             executor = TaskExecutor(executor)
         elif not isinstance(executor, TaskExecutor):
@@ -51,9 +57,15 @@ class Task:
                 f"executor must be a TaskExecutor or a CPUPool; got {executor!r}; "
                 f"write CPUPool(core_ids)"
             )
+        if example_inputs is not None:
+            module = _lowering.lower_for_streams(
+                executor, model=module, example_inputs=example_inputs, split=None
+            )
+        self._module = module
         self._executor = executor
         self._callee = make_callee(module, num_streams=executor.num_streams)
         self._submit = executor._native.submit
+        specialise_for_streams(module, executor, callee=self._callee)
 
     @property
     def executor(self) -> TaskExecutor:
@@ -123,11 +135,6 @@ class Task:
 
         Thread-safe; waiting releases the GIL.
         """
-        for _ in range(WARM_UP_ROUNDS):
-            futures = [
-                Future(self._submit(self._callee, args, kwargs, stream))
-                for stream in range(self._executor.num_streams)
-            ]
-            for future in futures:
-                future.get()
+        calls = [(args, kwargs)]
+        warm_streams(self._executor, module=self._module, callee=self._callee, calls=calls)
         self._executor.mend_teams()

@@ -1,0 +1,60 @@
+"""The model as Python runs it, optimized: what always works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from corestream.lowering.backend import LoweringRequest
+
+_MODEL = "model.pt"
+
+
+class EagerArtifact:
+    """An nn.Module whose layers are folded and prepacked. It holds the GIL between operators."""
+
+    backend = "eager"
+    holds_gil = True
+    extra_bytes = 0
+
+    def __init__(self, model: nn.Module, *, notes: tuple[str, ...] = ()) -> None:
+        self.notes = notes
+        self.weight_bytes = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+        self._model = model
+
+    def callee_source(self) -> Any:
+        """A bound method, not the module: that it holds the GIL is in the report."""
+        return self._run
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs the model on the calling thread."""
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return self._model(*args, **kwargs)
+
+    def write(self, folder: Path) -> None:
+        """Pickles the module."""
+        torch.save(self._model, folder / _MODEL)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Unpickles the module, which runs the code that the file names."""
+        return cls(torch.load(folder / _MODEL, weights_only=False))
+
+
+class EagerBackend:
+    """The backend of that name."""
+
+    name = "eager"
+
+    def build(self, request: LoweringRequest) -> EagerArtifact:
+        """Optimizes a copy of the model."""
+        from corestream.optimization.api import optimize
+
+        optimized = optimize(request.model, request.dtype, example_inputs=request.inputs)
+        return EagerArtifact(optimized)

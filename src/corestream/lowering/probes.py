@@ -1,0 +1,85 @@
+"""Calls whose results the model itself gives, to judge lowered ones by."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from corestream.errors import LoweringError
+from corestream.lowering.backend import LoweringRequest
+from corestream.measure.inputs import ModelInputs
+from corestream.measure.numerics import Difference, compare
+
+_PRECISION = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A call, what the model returned for it, and whether streams will get such shapes."""
+
+    name: str
+    inputs: ModelInputs
+    expected: Any
+    is_usual: bool
+
+    def judge(
+        self, actual: Any, *, dtype: torch.dtype | None, tolerance: float | None
+    ) -> Difference:
+        """How far `actual` is from what the model returned, where `dtype` was computed in."""
+        computed_in = lowest_precision(self.expected, self.inputs.tensors(), dtype)
+        return compare(actual, self.expected, dtype=computed_in, tolerance=tolerance)
+
+
+def lowest_precision(*sources: Any) -> torch.dtype:
+    """Of dtypes and of floating point tensors, however nested; float32 if there is none."""
+    leaves = torch.utils._pytree.tree_leaves(sources)
+    dtypes = {leaf.dtype if isinstance(leaf, Tensor) else leaf for leaf in leaves}
+    found = [dtype for dtype in _PRECISION if dtype in dtypes]
+    return found[-1] if found else torch.float32
+
+
+def make_probes(request: LoweringRequest) -> list[Probe]:
+    """The example; every batch size named, 1, and one that is not named; and other values.
+
+    A trace is right for what it saw. Other sizes find sizes that it took for constants, other
+    values find a branch that depends on data. What the model itself cannot run is left out.
+
+    Raises:
+        LoweringError: The model cannot run the example.
+    """
+    sizes = request.batch_sizes
+    is_usual = not sizes or request.inputs.batch_size() in sizes
+    probes = [_run(request, "example", request.inputs, is_usual=is_usual)]
+    largest = request.inputs
+    calls = []
+    if request.dynamic_batch and sizes:
+        largest = request.inputs.with_batch(max(sizes))
+        for size in sorted({1, *sizes, max(sizes) + 1}):
+            resized = request.inputs.with_batch(size)
+            calls.append((f"batch size {size}", resized, size in sizes))
+    calls.append(("other values", largest.map(_other_values), True))
+    for name, inputs, is_usual in calls:
+        with suppress(LoweringError):
+            probes.append(_run(request, name, inputs, is_usual=is_usual))
+    return probes
+
+
+def _run(request: LoweringRequest, name: str, inputs: ModelInputs, *, is_usual: bool) -> Probe:
+    try:
+        return Probe(name, inputs, inputs.call(request.model), is_usual)
+    except Exception as error:
+        raise LoweringError(
+            f"the model must run on example_inputs; got {type(error).__name__}: {error}; pass "
+            f"inputs that model(...) takes"
+        ) from error
+
+
+def _other_values(tensor: Tensor) -> Tensor:
+    """Of the same kind: floats with the other sign, integers in reverse order."""
+    if tensor.dtype == torch.bool or tensor.dim() == 0:
+        return tensor
+    return -tensor if tensor.is_floating_point() else tensor.flip(-1)
