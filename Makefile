@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test check bench docs wheel clean distclean
+.PHONY: help install build demo test check peers bench docs wheel clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -24,7 +24,10 @@ test: build ## all tests, doctests and examples, and the native tests
 check: install ## formats, lints, types, layering, sanitizers
 	@scripts/check
 
-bench: build ## the benchmarks
+peers: install ## the engines that the table compares with, each in its own venv
+	@scripts/peers
+
+bench: build peers ## the benchmarks
 	@.venv/bin/python -m benchmarks
 
 docs: build ## run every Python block of the documentation, follow every link
@@ -38,4 +41,4 @@ clean: ## remove what was built
 	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 distclean: clean ## and .venv
-	@rm -rf .venv
+	@rm -rf .venv .venv-peers

@@ -1,4 +1,8 @@
-"""``python -m benchmarks [NAME ...] [--quick]``: measures, prints tables, writes JSON."""
+"""``python -m benchmarks [NAME ...] [--quick]``: measures, prints tables, writes JSON.
+
+``python -m benchmarks table [OPTION ...]``: the table of all models and entrants alone, with
+options of its own (``table --help``).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,19 @@ import sys
 from benchmarks.measure import FULL, QUICK, Effort
 from corestream.cpu.pool import CPUPool
 
-# In order of how long they take.
-NAMES = ("overheads", "idle_team", "memory", "users", "throughput", "latency")
+# In order of how long they take; the table, which takes hours, after them.
+NAMES = ("overheads", "idle_team", "memory", "users", "throughput", "latency", "allocator")
+TABLE = "table"
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = ", ".join((*NAMES, TABLE))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {known}; all")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -24,9 +34,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--cores", type=int, default=2, help="how many to use; targets are for 2")
     parsed = parser.parse_args(arguments)
-    unknown = [name for name in parsed.names if name not in NAMES]
+    unknown = [name for name in parsed.names if name not in (*NAMES, TABLE)]
     if unknown:
-        parser.error(f"NAME must be one of {', '.join(NAMES)}; got {', '.join(unknown)}")
+        parser.error(f"NAME must be one of {known}; got {', '.join(unknown)}")
     return parsed
 
 
@@ -52,12 +62,25 @@ def _run(name: str, effort: Effort) -> None:
     print(f"{machine.summary(description)}, stolen {stolen:.1%}; written to {path}\n", flush=True)
 
 
+def _run_table(arguments: list[str]) -> None:
+    from benchmarks.table.cli import main as table
+
+    table(arguments)
+
+
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == [TABLE]:
+        _run_table(arguments[1:])
+        return
     parsed = _parse(arguments)
     _keep_to(parsed.cores, arguments)
     effort = QUICK if parsed.quick else FULL
-    for name in parsed.names or NAMES:
-        _run(name, effort)
+    names = parsed.names or (*NAMES, TABLE)
+    for name in names:
+        if name != TABLE:
+            _run(name, effort)
+    if TABLE in names:
+        _run_table(["--quick"] if parsed.quick else ["--resume"])
 
 
 if __name__ == "__main__":

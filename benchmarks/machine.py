@@ -86,23 +86,24 @@ class CPUTime:
         return (self.stolen - start.stolen) / max(1, self.total - start.total)
 
 
-def matrix_peak(dtype: str, *, seconds: float) -> float:
-    """Floating point operations per second of the fastest square matrix product.
+def onednn_product(left: Tensor, right: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+    return product
 
-    fp32 products go to MKL, oneDNN's linear layers do not: the better of the two counts.
-    """
+
+# fp32 products go to MKL, oneDNN's linear layers do not: the better of the two counts.
+PRODUCTS = (torch.matmul, onednn_product)
+
+
+def matrix_peak(dtype: str, *, seconds: float) -> float:
+    """Floating point operations per second of the fastest square matrix product."""
     best = 0.0
     for size in MATRIX_SIZES:
         left, right = (torch.randn(size, size).to(DTYPES[dtype]) for _ in range(2))
-        for product in (torch.matmul, _onednn_product):
+        for product in PRODUCTS:
             shortest = _fastest(functools.partial(product, left, right), seconds)
             best = max(best, 2 * size**3 / shortest)
     return best
-
-
-def _onednn_product(left: Tensor, right: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    return product
 
 
 def copy_peak(*, seconds: float) -> float:

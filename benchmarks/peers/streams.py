@@ -1,0 +1,36 @@
+"""corestream: one stream of all cores for latency, one stream per core for throughput."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+import corestream
+from benchmarks.peers.torch_job import DTYPES, load_inputs, load_model, make_runner
+from benchmarks.table.job import Job
+from benchmarks.table.runner import Runner
+from corestream.lowering.api import lower
+
+
+def load(job: Job, *, backend: str = "auto") -> Runner:
+    """As many streams as the job says."""
+    inputs = load_inputs(job)
+    pool = corestream.CPUPool(job.core_ids)
+    lowered = lower(
+        load_model(job),
+        inputs,
+        backend=backend,
+        dtype=None if job.dtype == "fp32" else DTYPES[job.dtype],
+        num_streams=job.num_streams,
+        cpu_pool=pool,
+    )
+    module = corestream.MultiStreamModule(lowered, job.num_streams, pool)
+    with torch.inference_mode():
+        module.warm_up(*inputs)
+    return make_runner(module, inputs, notes={"backend": lowered.backend})
+
+
+def load_one(job: Job) -> Runner:
+    """One stream of all cores, whatever the mode."""
+    return load(dataclasses.replace(job, num_streams=1))

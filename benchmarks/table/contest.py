@@ -1,0 +1,129 @@
+"""One row: all entrants of one model alive, one of them running, A B C A B C."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.models import DTYPES
+from benchmarks.table.entrants import Entrant
+from benchmarks.table.job import Job, read_arrays
+from benchmarks.table.process import EntrantError, EntrantProcess
+from corestream.measure.numerics import compare
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure a row.
+
+    Attributes:
+        rounds: Turns of each entrant at most.
+        least_rounds: Turns of each, however long they take.
+        seconds: Length of a turn; a long call takes longer.
+        budget_s: No further round starts after so many seconds.
+        load_timeout_s: How long an entrant may take to load (and to compile) its model.
+        turn_timeout_s: How long a turn may take.
+    """
+
+    rounds: int = 12
+    least_rounds: int = 5
+    seconds: float = 0.5
+    budget_s: float = 75.0
+    load_timeout_s: float = 900.0
+    turn_timeout_s: float = 180.0
+
+
+QUICK = Effort(rounds=2, least_rounds=2, seconds=0.05, budget_s=20.0)
+
+
+def measure(
+    entrants: Mapping[str, Entrant], job: Job, *, effort: Effort, logs: Path, show: Show
+) -> dict[str, dict[str, Any]]:
+    """What each entrant did.
+
+    Args:
+        entrants: Who takes part, in the order of their turns.
+        job: What they do.
+        effort: How long.
+        logs: Folder for what they print.
+        show: Is told what goes on.
+
+    Returns:
+        For each entrant its "label" and "status": "ok", "wrong" (the outputs differ from stock's)
+        or "failed"; a "reason" if not ok; if it ran, "seconds", the median call of each round,
+        "error", the difference of the outputs, "load_s" and "notes".
+    """
+    found: dict[str, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        running: dict[str, EntrantProcess] = {}
+        for name, entrant in entrants.items():
+            show(f"loading {entrant.label}")
+            found[name] = {"label": entrant.label}
+            process = _start(entrant, job, found[name], effort=effort, log=logs / f"{name}.log")
+            if process is not None:
+                running[name] = stack.enter_context(process)
+        _take_turns(running, found, effort=effort, show=show)
+    return found
+
+
+def _start(
+    entrant: Entrant, job: Job, result: dict[str, Any], *, effort: Effort, log: Path
+) -> EntrantProcess | None:
+    absent = entrant.why_absent()
+    if absent:
+        result.update(status="failed", reason=absent)
+        return None
+    try:
+        process = EntrantProcess(entrant, job, log=log, timeout_s=effort.load_timeout_s)
+    except EntrantError as error:
+        result.update(status="failed", reason=str(error))
+        return None
+    result.update(load_s=process.load_s, notes=process.notes, seconds=[])
+    result.update(_judge(process, job))
+    return process
+
+
+def _judge(process: EntrantProcess, job: Job) -> dict[str, Any]:
+    """Whether the outputs are what stock torch computes in fp32."""
+    outputs = [torch.from_numpy(array) for array in process.outputs()]
+    if not outputs:  # of the one that measures the machine
+        return {"status": "ok"}
+    expected = read_arrays(job.path(f"expected-{job.batch}.npz"))
+    difference = compare(
+        outputs, [torch.from_numpy(array) for array in expected], dtype=DTYPES[job.dtype]
+    )
+    if difference.is_within:
+        return {"status": "ok", "error": difference.error}
+    return {"status": "wrong", "error": difference.error, "reason": difference.reason}
+
+
+def _take_turns(
+    running: dict[str, EntrantProcess],
+    found: dict[str, dict[str, Any]],
+    *,
+    effort: Effort,
+    show: Show,
+) -> None:
+    end = time.monotonic() + effort.budget_s
+    for index in range(effort.rounds):
+        if index >= effort.least_rounds and time.monotonic() > end:
+            return
+        show(f"round {index + 1}")
+        for name, process in list(running.items()):
+            try:
+                samples = process.measure(effort.seconds, timeout_s=effort.turn_timeout_s)
+            except EntrantError as error:
+                found[name].update(status="failed", reason=str(error))
+                process.close()
+                del running[name]
+            else:
+                found[name]["seconds"].append(statistics.median(samples))

@@ -1,0 +1,63 @@
+"""What one entrant has to do. Free of torch: some entrants have no torch, or another one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+Mode = Literal["latency", "throughput"]
+Arrays = list[np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model to run in one way.
+
+    Attributes:
+        model: Its name in the zoo.
+        mode: "latency" or "throughput".
+        dtype: What to compute in: "fp32" or "bf16".
+        batch: Items of a call.
+        core_ids: The cores to run on; one thread on each.
+        num_streams: Of those entrants that have streams.
+        folder: Where `prepare` has put weights, inputs and expected outputs.
+    """
+
+    model: str
+    mode: Mode
+    dtype: str
+    batch: int
+    core_ids: list[int]
+    num_streams: int
+    folder: str
+
+    @property
+    def num_threads(self) -> int:
+        return len(self.core_ids)
+
+    def path(self, name: str) -> Path:
+        return Path(self.folder) / name
+
+    def inputs(self) -> Arrays:
+        return read_arrays(self.path(f"inputs-{self.batch}.npz"))
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+
+def read_arrays(path: Path) -> Arrays:
+    with np.load(path) as stored:
+        return [stored[f"arr_{index}"] for index in range(len(stored.files))]
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    np.savez(path, *arrays)
