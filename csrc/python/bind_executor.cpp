@@ -156,9 +156,12 @@ void bind_handle(py::module_& module) {
 void bind_callees(py::module_& module) {
   py::class_<Callee>(module, "Callee");
   py::class_<TorchScriptCallee, Callee>(module, "TorchScriptCallee")
-      .def(py::init<py::object>(), py::arg("module"));
+      .def(py::init<py::object>(), py::arg("module"))
+      .def("set_structure", &TorchScriptCallee::set_structure, py::arg("flatten"),
+           py::arg("unflatten"));
   py::class_<AOTInductorCallee, Callee>(module, "AOTInductorCallee")
-      .def(py::init<std::string, int>(), py::arg("path"), py::arg("num_runners"),
+      .def(py::init<std::string, int, std::vector<int64_t>>(), py::arg("path"),
+           py::arg("num_runners"), py::arg("batch_sizes") = std::vector<int64_t>(),
            py::call_guard<py::gil_scoped_release>())
       .def(py::init<py::object>(), py::arg("loader"))
       .def("set_structure", &AOTInductorCallee::set_structure, py::arg("flatten"),

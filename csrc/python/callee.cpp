@@ -58,19 +58,29 @@ AOTInductorRunner::Loader loader_of(const py::object& object) {
 
 TorchScriptCallee::TorchScriptCallee(const py::object& module) : runner_(runner_of(module)) {}
 
+void TorchScriptCallee::set_structure(py::object flatten, py::object unflatten) {
+  flatten_ = std::move(flatten);
+  unflatten_ = std::move(unflatten);
+}
+
 std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py::dict& kwargs,
                                                  const CallerState& state) {
   std::optional<c10::IValue> self;
   if (!runner_->owner().isNone()) self = runner_->owner();
-  auto inputs = torch::jit::createStackForSchema(
-      runner_->function().getSchema(), torch::jit::tuple_slice(args), kwargs, std::move(self));
+  const bool is_flat = !flatten_.is_none();
+  const py::tuple given = is_flat ? py::tuple(flatten_(args, kwargs)) : args;
+  auto inputs = torch::jit::createStackForSchema(runner_->function().getSchema(),
+                                                 torch::jit::tuple_slice(given),
+                                                 is_flat ? py::dict() : kwargs, std::move(self));
   unwrap_tensors(inputs);
   auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
-  return std::make_unique<GraphCall>(std::move(job), py::none());
+  return std::make_unique<GraphCall>(std::move(job), unflatten_);
 }
 
-AOTInductorCallee::AOTInductorCallee(std::string path, int num_runners)
-    : runner_(std::make_shared<AOTInductorRunner>(std::move(path), num_runners)) {}
+AOTInductorCallee::AOTInductorCallee(std::string path, int num_runners,
+                                     std::vector<int64_t> batch_sizes)
+    : runner_(std::make_shared<AOTInductorRunner>(std::move(path), num_runners,
+                                                  std::move(batch_sizes))) {}
 
 AOTInductorCallee::AOTInductorCallee(const py::object& loader)
     : runner_(std::make_shared<AOTInductorRunner>(loader_of(loader))) {}

@@ -26,13 +26,18 @@ class TorchScriptCallee final : public Callee {
   std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
                                 const CallerState& state) override;
 
+  // As AOTInductorCallee's, for a graph that takes tensors and returns a tuple of them. Without it
+  // arguments and results are the schema's.
+  void set_structure(py::object flatten, py::object unflatten);
+
  private:
   std::shared_ptr<TorchScriptRunner> runner_;
+  py::object flatten_ = py::none(), unflatten_ = py::none();
 };
 
 class AOTInductorCallee final : public Callee {
  public:
-  AOTInductorCallee(std::string path, int num_runners);
+  AOTInductorCallee(std::string path, int num_runners, std::vector<int64_t> batch_sizes);
 
   // `loader`: the torch._C._aoti.AOTIModelPackageLoader of a loaded package.
   explicit AOTInductorCallee(const py::object& loader);

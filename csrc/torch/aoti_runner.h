@@ -1,10 +1,12 @@
-// Runs an AOTInductor package with one model instance per stream over one set of weights.
+// Runs the models of an AOTInductor package: an instance of each per stream, one set of weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "fork.h"
 #include "runner.h"
@@ -19,8 +21,9 @@ class AOTInductorRunner final : public Runner {
  public:
   using Loader = std::shared_ptr<torch::inductor::AOTIModelPackageLoader>;
 
-  // Loads `path` with `num_runners` instances.
-  AOTInductorRunner(std::string path, int num_runners);
+  // Loads "model" of the package at `path`, and "batch_N" for each N of `batch_sizes`, which runs
+  // where dim 0 of the first tensor that has one is N. `num_runners` instances of each.
+  AOTInductorRunner(std::string path, int num_runners, std::vector<int64_t> batch_sizes = {});
 
   // Runs a package that somebody else loaded, with the instances it has.
   explicit AOTInductorRunner(Loader loaded);
@@ -31,13 +34,23 @@ class AOTInductorRunner final : public Runner {
   // The package's input and output specs, as torch.utils._pytree serialises them.
   std::vector<std::string> call_spec();
 
-  Loader loader();
+  Loader loader() { return models()->any; }
 
  private:
+  struct Models {
+    Loader any;
+    std::map<int64_t, Loader> by_batch;
+  };
+  using SharedModels = std::shared_ptr<const Models>;
+
+  SharedModels load() const;
+  SharedModels models();
+
   std::string path_;
   int num_runners_;
+  std::vector<int64_t> batch_sizes_;
   ProcessMutex mutex_;
-  Loader loader_;
+  SharedModels models_;
   uint64_t generation_;
 };
 

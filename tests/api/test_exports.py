@@ -44,6 +44,12 @@ def test_every_public_package_has_a_sorted_literal_all():
     assert not found, "\n".join(found)
 
 
+def test_no_public_name_is_also_a_package():
+    """Importing the package would put it in the name's place (docs/decisions/0011)."""
+    names = literal_all(parse(PACKAGE / "__init__.py"))
+    assert [name for name in names if (PACKAGE / name).exists()] == []
+
+
 def _runs_at_import(statements: list[ast.stmt]) -> list[ast.stmt]:
     """The import statements that run when the module is imported, not those for type checkers."""
     found: list[ast.stmt] = []

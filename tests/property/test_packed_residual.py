@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from corestream.nn import residual
+from corestream.nn import PackedConvTranspose2d, residual
 from corestream.nn.layout import LinearLayout
 from corestream.nn.store import WeightStore
 from tests.unit.nn.native import assert_same_bits
@@ -92,12 +93,22 @@ def test_the_residual_of_an_ordinary_weight_is_small(dtype, is_folded, most_byte
     assert_same_bits(store.original(), weight)
 
 
-def test_channels_that_were_pruned_do_not_widen_the_others():
+def test_channels_that_were_pruned_cost_what_they_weigh():
     weight, scale = torch.randn(1024, 1024), torch.rand(1024, dtype=torch.float64) + 0.5
     scale[100:228] = 0.0
+    scale[500] = 1e-41
     store = WeightStore(weight, layout=LinearLayout())
     store.fold(scale, torch.zeros(1024, dtype=torch.float64))
     lacks = store.form_for(None, None).residual
-    # At most value and place of what was pruned, and a sixteenth of the others.
-    assert lacks.nbytes < 8 * 128 * 1024 + 0.26 * weight.numel()
+    # The values of what was pruned, and a sixteenth of the others.
+    assert lacks.nbytes < 129 * (4 * 1024 + 8) + 0.26 * weight.numel()
     assert_same_bits(store.original(), weight)
+
+
+def test_pruned_channels_of_a_grouped_transposed_convolution_come_back():
+    conv, scale = nn.ConvTranspose2d(8, 12, 3, groups=2), torch.ones(12, dtype=torch.float64)
+    scale[[0, 5, 7]] = 0.0
+    packed = PackedConvTranspose2d.from_module(conv, scale=scale, shift=torch.zeros_like(scale))
+    with torch.no_grad():
+        packed(torch.ones(1, 8, 5, 5))
+    assert_same_bits(packed.state_dict()["weight"], conv.weight)

@@ -16,16 +16,13 @@ from corestream.lowering.folders import temporary_prefix
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-# Where torch's loader looks for the model called "model" in a package, packed or unpacked.
-MODEL_FOLDER = Path("data", "aotinductor", "model")
-
 # How the generated wrapper tells the size of a constant.
 _DATA_SIZE = re.compile(r"constants_info_\[\d+\]\.data_size = (\d+);")
 
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
-def compile_package(
+def compile_model(
     program: ExportedProgram,
     folder: Path,
     *,
@@ -33,7 +30,7 @@ def compile_package(
     batch_size: int | None,
     metadata: dict[str, str],
 ) -> int:
-    """Writes an unpacked package into the empty `folder`, for streams of `team_size` threads.
+    """Writes a package's model into the new `folder`, for streams of `team_size` threads.
 
     Requires: grad mode is off, where Inductor freezes weights; `inductor_scope()`.
 
@@ -72,7 +69,7 @@ def compile_package(
                 "compile_threads": 1,
             },
         )
-        return _move_package([Path(str(file)) for file in files], folder / MODEL_FOLDER)
+        return _move_package([Path(str(file)) for file in files], folder)
 
 
 def _move_package(files: list[Path], target: Path) -> int:

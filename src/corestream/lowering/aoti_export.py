@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from corestream.lowering.backend import OpenBatchError
 from corestream.measure.inputs import ModelInputs
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def export_program(
         dynamic_batch: Dim 0 of every tensor is one size, which is left open.
 
     Raises:
+        OpenBatchError: The model makes the batch size that is to be open a constant.
         ValueError: The model cannot be exported like this, with the reason.
     """
     import torch
@@ -43,25 +45,25 @@ def export_program(
             model, inputs.args, inputs.kwargs, dynamic_shapes=shapes, strict=False
         )
     except Exception as error:
-        raise ValueError(_why_not_exported(error, dynamic_batch=dynamic_batch)) from error
+        raise _refusal(error, dynamic_batch=dynamic_batch) from error
     _check_effects(program)
     return program
 
 
-def _why_not_exported(error: Exception, *, dynamic_batch: bool) -> str:
+def _refusal(error: Exception, *, dynamic_batch: bool) -> ValueError:
     text = " ".join(str(error).split())
     kind = type(error).__name__
     if dynamic_batch and ("specialized" in text or "Constraints violated" in text):
-        return (
+        return OpenBatchError(
             f"torch.export made the batch size a constant ({kind}: {text[:_SHOWN_CHARACTERS]}); "
-            f"lower with dynamic_batch=False for the example's size alone"
+            f"lower with dynamic_batch=False for the named sizes alone"
         )
     if "data-dependent" in text or "data dependent" in text:
-        return (
+        return ValueError(
             f"the model's control flow depends on its tensors' values, which no graph can hold "
             f"({kind}: {text[:_SHOWN_CHARACTERS]})"
         )
-    return f"torch.export refused the model ({kind}: {text[:_SHOWN_CHARACTERS]})"
+    return ValueError(f"torch.export refused the model ({kind}: {text[:_SHOWN_CHARACTERS]})")
 
 
 def _check_effects(program: ExportedProgram) -> None:

@@ -135,8 +135,15 @@ class InputContract:
                 f"{len(tensors)} tensors and [{', '.join(others)}]; lower the model with such an "
                 f"example"
             )
-        pairs = enumerate(zip(tensors, self.layouts, strict=True))
-        return [layout.fit(tensor, name=f"input {i}") for i, (tensor, layout) in pairs]
+        pairs = list(zip(tensors, self.layouts, strict=True))
+        fitted = [layout.fit(tensor, name=f"input {i}") for i, (tensor, layout) in enumerate(pairs)]
+        batches = {len(tensor) for tensor, layout in pairs if ANY_SIZE in layout.sizes}
+        if len(batches) > 1:
+            raise ValueError(
+                f"the inputs must have one size of dim 0, as in the example; got "
+                f"{sorted(batches)}; expand the smaller ones"
+            )
+        return fitted
 
     def to_text(self) -> str:
         """A line for each input, for a package's metadata."""

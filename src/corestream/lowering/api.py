@@ -81,7 +81,9 @@ def lower(
         num_streams: How many streams; None: as many as ``team_size`` leaves room for; neither
             given: one stream per core, as MultiStreamModule makes.
         cpu_pool: The cores; None: ``CPUPool()``.
-        dynamic_batch: Any batch size gives right results; False: only the example's.
+        dynamic_batch: Any batch size gives right results; False: only ``batch_sizes``. Where the
+            one ``backend`` that is asked for cannot leave the size open, the report says that
+            others are refused; with "auto" the next backend has its turn.
         batch_sizes: Sizes of dim 0 that a stream gets, and that must be fast; None: those of
             the parts that the example is split into.
         tolerance: How far results may be from the model's, as ``corestream.measure.compare``

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from corestream.measure.inputs import ModelInputs
 
 
+class OpenBatchError(ValueError):
+    """The model can be lowered for batch sizes that are known, and not for any size."""
+
+
 @dataclass(frozen=True)
 class LoweringRequest:
     """A model, and the streams that it is lowered for.
@@ -24,8 +28,8 @@ class LoweringRequest:
             keep the model's own dtypes.
         team_size: Threads of a stream's parallel regions.
         num_streams: How many streams run the model at once.
-        dynamic_batch: Any size of dim 0 must give right results; False: the example's only.
-        batch_sizes: Sizes of dim 0 that must be fast, ascending, the example's among them. Empty
+        dynamic_batch: Any size of dim 0 must give right results; False: those named only.
+        batch_sizes: Sizes of dim 0 that must be fast, ascending. Empty
             if the inputs have no common dim 0.
 
     Thread-safe: a value that never changes.

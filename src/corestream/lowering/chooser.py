@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from corestream.errors import CorestreamWarning, LoweringError
-from corestream.lowering.backend import Artifact, Backend, LoweringRequest
+from corestream.lowering.backend import Artifact, Backend, LoweringRequest, OpenBatchError
 from corestream.lowering.model import LoweredModule
 from corestream.lowering.probes import Probe, make_probes
 from corestream.lowering.report import CandidateReport, LoweringReport
@@ -98,6 +98,7 @@ class Chooser:
         self._tolerance = tolerance
         self._notes = list(notes)
         self._on_step = on_step
+        self._probes: list[Probe] = []
         self._is_given_up = threading.Event()
 
     def give_up(self) -> None:
@@ -111,12 +112,8 @@ class Chooser:
             LoweringError: None could be built and was right, with the reason of each.
         """
         self._step("running the model")
-        probes = make_probes(self._request)
-        tried = [
-            self._try(backend, dtype, probes)
-            for dtype in self._dtypes
-            for backend in self._backends
-        ]
+        self._probes = make_probes(self._request)
+        tried = [self._try(backend, dtype) for dtype in self._dtypes for backend in self._backends]
         usable = [candidate for candidate in tried if isinstance(candidate, _Candidate)]
         if not usable:
             reports = [report for report in tried if isinstance(report, CandidateReport)]
@@ -147,9 +144,7 @@ class Chooser:
             raise LoweringError("lowering must run to its end; got an interruption; call it again")
         self._on_step(text)
 
-    def _try(
-        self, backend: Backend, dtype: torch.dtype | None, probes: list[Probe]
-    ) -> _Candidate | CandidateReport:
+    def _try(self, backend: Backend, dtype: torch.dtype | None) -> _Candidate | CandidateReport:
         """A candidate if it is right, else the line in the report that says why not."""
         name = _name(backend.name, _dtype_name(dtype))
         self._step(f"{name}: building")
@@ -159,7 +154,13 @@ class Chooser:
                 artifact = backend.build(replace(self._request, dtype=dtype))
             self._step(f"{name}: checking")
             task = Task(artifact, self._executor)
-            difference = self._check(artifact, task, dtype=dtype, probes=probes)
+            difference = self._check(artifact, task, dtype=dtype)
+        except OpenBatchError as error:
+            if len(self._backends) == 1 and self._request.dynamic_batch:
+                self._keep_to_named_sizes(error)
+                return self._try(backend, dtype)
+            # Another backend may take any size.
+            return CandidateReport(backend.name, _dtype_name(dtype), _first_line(error))
         except Exception as error:  # noqa: BLE001 (compilers raise anything)
             return CandidateReport(
                 backend.name, _dtype_name(dtype), _first_line(error), notes=tuple(notes)
@@ -169,13 +170,16 @@ class Chooser:
             return candidate.report(timing=None, is_chosen=False)
         return candidate
 
-    def _check(
-        self, artifact: Artifact, task: Task, *, dtype: torch.dtype | None, probes: list[Probe]
-    ) -> Difference:
+    def _keep_to_named_sizes(self, reason: OpenBatchError) -> None:
+        self._notes.append(f"only the named batch sizes are taken: {_first_line(reason)}")
+        self._request = replace(self._request, dynamic_batch=False)
+        self._probes = make_probes(self._request)
+
+    def _check(self, artifact: Artifact, task: Task, *, dtype: torch.dtype | None) -> Difference:
         """The worst difference over the probes, or the first that is too large."""
         specialises = hasattr(artifact, "specialise")
         worst = None
-        for probe in probes:
+        for probe in self._probes:
             # On streams an unusual shape would be compiled for, for ever.
             on_stream = probe.is_usual or not specialises
             args, kwargs = probe.inputs.args, probe.inputs.kwargs

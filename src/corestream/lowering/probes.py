@@ -43,28 +43,35 @@ def lowest_precision(*sources: Any) -> torch.dtype:
 
 
 def make_probes(request: LoweringRequest) -> list[Probe]:
-    """The example; every batch size named, 1, and one that is not named; and other values.
+    """The example; every batch size named, and, if any must work, 1 and another; other values.
 
     A trace is right for what it saw. Other sizes find sizes that it took for constants, other
     values find a branch that depends on data. What the model itself cannot run is left out.
 
     Raises:
-        LoweringError: The model cannot run the example.
+        LoweringError: The model cannot run the example, or no batch size that is to work.
     """
     sizes = request.batch_sizes
     is_usual = not sizes or request.inputs.batch_size() in sizes
-    probes = [_run(request, "example", request.inputs, is_usual=is_usual)]
+    example = _run(request, "example", request.inputs, is_usual=is_usual)
+    probes = [example] if is_usual or request.dynamic_batch else []
     largest = request.inputs
     calls = []
-    if request.dynamic_batch and sizes:
+    if sizes:
         largest = request.inputs.with_batch(max(sizes))
-        for size in sorted({1, *sizes, max(sizes) + 1}):
+        others = {1, max(sizes) + 1} if request.dynamic_batch else set()
+        for size in sorted({*sizes, *others}):
             resized = request.inputs.with_batch(size)
             calls.append((f"batch size {size}", resized, size in sizes))
     calls.append(("other values", largest.map(_other_values), True))
     for name, inputs, is_usual in calls:
         with suppress(LoweringError):
             probes.append(_run(request, name, inputs, is_usual=is_usual))
+    if not probes:
+        raise LoweringError(
+            f"the model must run on batches of {' or '.join(map(str, sizes))}; got an exception "
+            f"for each; give batch_sizes that model(...) takes"
+        )
     return probes
 
 

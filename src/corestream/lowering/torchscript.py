@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from corestream import _native
 from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.casting import in_dtype
 from corestream.lowering.heap import used_bytes
+from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
 from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure.inputs import ModelInputs
-from corestream.runtime.callee import make_callee
 
 # Runs of a shape until TorchScript has profiled and compiled for it.
 _RUNS_TO_SETTLE = 2
@@ -75,15 +76,19 @@ class TorchScriptArtifact:
         inputs: ModelInputs,
         *,
         batch_sizes: tuple[int, ...],
+        structure: CallStructure | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.notes = notes
+        self._structure = structure
         self.weight_bytes = _constant_bytes(script)
         self.extra_bytes = 0
         self._script = script
         self._inputs = inputs
         self._batch_sizes = batch_sizes
-        self._callee = make_callee(script, num_streams=1)
+        self._callee = _native.torch_ext.TorchScriptCallee(script)
+        if structure is not None:
+            self._callee.set_structure(structure.flatten, structure.unflatten)
         self._specialising = threading.Lock()
         self._team_sizes: set[int] = set()
         self._turn = threading.RLock()
@@ -121,6 +126,12 @@ class TorchScriptArtifact:
         Two threads that profile one graph at once with different shapes spoil it
         (docs/decisions/0008), so the first runs of a shape take turns.
         """
+        structure = self._structure
+        if structure is None:
+            return self._run(args, kwargs)
+        return structure.unflatten(self._run(tuple(structure.flatten(args, kwargs)), {}))
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         key = _signature(args, kwargs)
         if self._runs.get(key, 0) >= _RUNS_TO_SETTLE:
             return self._script(*args, **kwargs)
@@ -136,7 +147,8 @@ class TorchScriptArtifact:
         with warnings_as_notes():
             torch.jit.save(self._script, str(folder / _SCRIPT))
         torch.save((self._inputs.args, self._inputs.kwargs), folder / _INPUTS)
-        facts = {"batch_sizes": self._batch_sizes, "notes": self.notes}
+        structure = self._structure and self._structure.to_dict()
+        facts = {"batch_sizes": self._batch_sizes, "notes": self.notes, "structure": structure}
         (folder / _FACTS).write_text(json.dumps(facts))
 
     @classmethod
@@ -147,8 +159,14 @@ class TorchScriptArtifact:
             script = load(str(folder / _SCRIPT))
         args, kwargs = torch.load(folder / _INPUTS, weights_only=True)
         facts = json.loads((folder / _FACTS).read_text())
-        sizes, notes = tuple(facts["batch_sizes"]), tuple(facts["notes"])
-        return cls(script, ModelInputs(args, kwargs), batch_sizes=sizes, notes=notes)
+        structure = facts["structure"] and CallStructure.from_dict(facts["structure"])
+        return cls(
+            script,
+            ModelInputs(args, kwargs),
+            batch_sizes=tuple(facts["batch_sizes"]),
+            structure=structure,
+            notes=tuple(facts["notes"]),
+        )
 
 
 class TorchScriptBackend:
@@ -164,25 +182,25 @@ class TorchScriptBackend:
         if request.batch_sizes and request.dynamic_batch:
             # A batch of one could be traced as a size that broadcasts.
             inputs = inputs.with_batch(max(2, *request.batch_sizes))
-        _check_tensors(inputs)
         notes: list[str] = []
-        script = _trace_channels_last(request, inputs, notes)
+        script, structure = _trace_channels_last(request, inputs, notes)
         example = inputs.with_batch(1) if request.batch_sizes else inputs
         copied = example.map(lambda tensor: tensor.detach().clone())
         return TorchScriptArtifact(
-            script, copied, batch_sizes=request.batch_sizes, notes=tuple(notes)
+            script,
+            copied,
+            batch_sizes=request.batch_sizes,
+            structure=structure,
+            notes=tuple(notes),
         )
 
 
-def _check_tensors(inputs: ModelInputs) -> None:
-    for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)):
-        if not isinstance(leaf, Tensor):
-            raise TypeError(f"the argument {leaf!r} is no tensor; a trace takes only tensors")
+_Traced = tuple[torch.jit.ScriptModule, CallStructure | None]
 
 
 def _trace_channels_last(
     request: LoweringRequest, inputs: ModelInputs, notes: list[str]
-) -> torch.jit.ScriptModule:
+) -> _Traced:
     model = in_dtype(request.model, inputs, dtype=request.dtype)
     if not _has_convolutions(model):
         return _frozen_trace(model, inputs)
@@ -220,17 +238,22 @@ def _in_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def _frozen_trace(model: nn.Module, inputs: ModelInputs) -> torch.jit.ScriptModule:
+def _frozen_trace(model: nn.Module, inputs: ModelInputs) -> _Traced:
     trace: Any = torch.jit.trace
-    if inputs.kwargs:
+    structure = None
+    outputs = inputs.call(model)
+    if not is_traceable(inputs, outputs):
+        flat = FlatCalls(model, inputs=inputs, outputs=outputs)
+        structure = flat.structure
+        traced = trace(flat, flat.tensors(), check_trace=False, strict=False)
+    elif inputs.kwargs:
         # The trace has the names, so that calls may give the arguments either way.
         bound = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs)
         named = dict(bound.arguments)
         traced = trace(model, example_kwarg_inputs=named, check_trace=False, strict=False)
     else:
         traced = trace(model, inputs.args, check_trace=False, strict=False)
-    frozen: torch.jit.ScriptModule = torch.jit.freeze(traced)
-    return frozen
+    return torch.jit.freeze(traced), structure
 
 
 def _constant_bytes(script: torch.jit.ScriptModule) -> int:

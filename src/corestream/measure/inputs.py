@@ -63,8 +63,18 @@ class ModelInputs:
         return model(*self.args, **self.kwargs)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> ModelInputs:
-        """The same arguments with `function` of each tensor in its place, in containers too."""
-        args, kwargs = pytree.tree_map_only(Tensor, function, (self.args, self.kwargs))
+        """The same arguments with `function` of each tensor in its place, in containers too.
+
+        A tensor that is there twice, as in self-attention, is one tensor in the result as well.
+        """
+        results: dict[Tensor, Tensor] = {}
+
+        def once(tensor: Tensor) -> Tensor:
+            if tensor not in results:
+                results[tensor] = function(tensor)
+            return results[tensor]
+
+        args, kwargs = pytree.tree_map_only(Tensor, once, (self.args, self.kwargs))
         return ModelInputs(args, kwargs)
 
     def tensors(self) -> list[Tensor]:

@@ -11,9 +11,11 @@ from corestream.nn.conv import (
     PackedConvTranspose3d,
 )
 from corestream.nn.kinds import packed_class
+from corestream.nn.layout import can_pack
 from corestream.nn.linear import PackedLinear
 from corestream.nn.norm import FoldedBatchNorm, batch_norm_affine
 from corestream.nn.packable import shared_parameters, why_not_packable
+from corestream.nn.packed import PackedLayer
 
 __all__ = [
     "ConcatLinear",
@@ -23,8 +25,10 @@ __all__ = [
     "PackedConv3d",
     "PackedConvTranspose2d",
     "PackedConvTranspose3d",
+    "PackedLayer",
     "PackedLinear",
     "batch_norm_affine",
+    "can_pack",
     "packed_class",
     "shared_parameters",
     "why_not_packable",

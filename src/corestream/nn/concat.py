@@ -79,6 +79,12 @@ class ConcatLinear(PackedLinear):
         group.store.form_for(None, None)
         return members
 
+    @property
+    def group(self) -> object | None:
+        """What the layers of one product have in common; None once it has gone its own way."""
+        rows = self._store
+        return rows.group if isinstance(rows, _Rows) else None
+
     def forward(
         self,
         input: torch.Tensor,  # noqa: A002 -- as torch.nn calls it

@@ -18,7 +18,6 @@ __all__ = [
     "ConvTransposeLayout",
     "Layout",
     "LinearLayout",
-    "TransposedLayout",
     "can_pack",
     "layout_id",
     "layout_of",
@@ -58,7 +57,22 @@ class Layout(Protocol):
 
 
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of torch, on this CPU, runs oneDNN's kernels on such weights."""
+    """Whether this build of torch, on this CPU, runs oneDNN's kernels on such weights.
+
+    Args:
+        dtype: What is to be computed in.
+
+    Returns:
+        False also for bf16 and fp16 on a CPU without instructions for them.
+
+    Example:
+        >>> import torch
+        >>> from corestream.nn import can_pack
+        >>> can_pack(torch.int64)
+        False
+
+    Thread-safe; holds the GIL.
+    """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype is torch.bfloat16:
@@ -261,31 +275,6 @@ class LinearLayout:
             inputs, packed, bias, "none", [], ""
         )
         return outputs
-
-    def spread(self, per_channel: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """See `Layout`."""
-        return per_channel
-
-
-@dataclass(frozen=True)
-class TransposedLayout:
-    """Linear layers whose weight is kept transposed, for the matrix product of torch's BLAS."""
-
-    rank: int = 0
-
-    def pack(self, weight: torch.Tensor, input_size: Sequence[int] | None) -> torch.Tensor | None:
-        """See `Layout`."""
-        return weight.t().contiguous()
-
-    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """See `Layout`."""
-        return packed.t().contiguous()
-
-    def run(
-        self, inputs: torch.Tensor, packed: torch.Tensor, *, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        """See `Layout`."""
-        return nn.functional.linear(inputs, packed.t(), bias)
 
     def spread(self, per_channel: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         """See `Layout`."""

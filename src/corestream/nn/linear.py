@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
-
 import torch
 from torch import nn
 
-from corestream.nn.layout import Layout, LinearLayout, TransposedLayout
 from corestream.nn.packed import PackedLayer
 
 __all__ = ["PackedLinear"]
 
-Kernel = Literal["onednn", "blas"]
-
 
 class PackedLinear(PackedLayer, nn.Linear):
-    """An nn.Linear whose weight is held as a matrix kernel wants it.
+    """An nn.Linear whose weight is held in oneDNN's layout.
 
     Torch's own operator hands fp32 products to its BLAS (MKL), bf16 and fp16 ones to oneDNN,
-    which reorders the weight at every call. Which kernel is faster depends on the CPU and on the
-    sizes: measure. Otherwise as `PackedConv2d`.
+    which reorders the weight at every call. Which is faster depends on the CPU and on the sizes:
+    measure. Otherwise as `PackedConv2d`.
 
     Example:
         >>> import torch
         >>> from corestream.nn import PackedLinear
         >>> linear = torch.nn.Linear(128, 64)
-        >>> packed = PackedLinear.from_module(linear, kernel="onednn")
+        >>> packed = PackedLinear.from_module(linear)
         >>> x = torch.randn(2, 7, 128)
         >>> with torch.no_grad():
         ...     bool(torch.allclose(packed(x), linear(x), atol=1e-5))
@@ -37,25 +32,6 @@ class PackedLinear(PackedLayer, nn.Linear):
     """
 
     _replaces = nn.Linear
-
-    @classmethod
-    def from_module(cls, module: nn.Module, *, kernel: Kernel = "onednn", **options: Any) -> Self:
-        """The packed layer that does what `module` does.
-
-        Args:
-            module: An nn.Linear.
-            kernel: "onednn", or "blas" for torch's matrix product on the transposed weight.
-            **options: See `PackedLayer.from_module`.
-
-        Raises:
-            ValueError: `module` cannot be packed, or there is no such kernel.
-        """
-        if kernel not in ("onednn", "blas"):
-            raise ValueError(
-                f'kernel must be "onednn" or "blas"; got {kernel!r}; pass one of these'
-            )
-        layout: Layout = LinearLayout() if kernel == "onednn" else TransposedLayout()
-        return super().from_module(module, layout=layout, **options)
 
     def forward(
         self,

@@ -14,6 +14,10 @@ from corestream.nn.packed import PackedLayer
 __all__ = ["FoldedBatchNorm", "batch_norm_affine"]
 
 
+# What the affine map is made of.
+_STATE = ("weight", "bias", "running_mean", "running_var", "eps")
+
+
 def batch_norm_affine(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """What a batch norm does in eval mode, as one multiplication and one addition.
 
@@ -54,7 +58,8 @@ def _exact(values: torch.Tensor) -> torch.Tensor:
 class FoldedBatchNorm(_BatchNorm):
     """A batch norm whose work a packed layer does: it keeps its state and returns its input.
 
-    Loading or converting its state has the layer fold the new values. It cannot train: in
+    Loading, assigning or converting its state has the layer fold the new values; writing to them
+    in place does not. It cannot train: in
     training mode a call raises RuntimeError. `restore` gives the batch norm back; the layer then
     has to be restored as well.
 
@@ -122,6 +127,11 @@ class FoldedBatchNorm(_BatchNorm):
     def extra_repr(self) -> str:
         """As of the batch norm."""
         return f"{super().extra_repr()}, folded"  # type: ignore[no-untyped-call]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _STATE:
+            self._refold()
 
     def _refold(self) -> None:
         if self.running_mean is None or self.running_mean.is_meta:

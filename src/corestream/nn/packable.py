@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from corestream.nn.layout import Layout, layout_of
 
-__all__ = ["layout_of", "shared_parameters", "why_not_packable"]
+__all__ = ["shared_parameters", "why_not_packable"]
 
 _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -99,8 +99,9 @@ def _why_not_its_weight(module: nn.Module, shared: Collection[int]) -> str | Non
         return "its weight has not been initialised yet"
     if type(weight) is not nn.Parameter:
         return f"its weight is a {type(weight).__name__}"
-    if id(weight) in shared:
-        return "its weight is shared with another module"
+    for name, parameter in module._parameters.items():
+        if id(parameter) in shared:
+            return f"its {name} is shared with another module"
     if weight.layout is not torch.strided or weight.device.type != "cpu":
         return f"its weight is {weight.layout} on {weight.device}"
     return "its weight is empty" if weight.numel() == 0 else None

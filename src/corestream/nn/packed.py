@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from corestream.nn.layout import Layout
-from corestream.nn.packable import layout_of, why_not_packable
+from corestream.nn.layout import layout_of
+from corestream.nn.packable import why_not_packable
 from corestream.nn.store import Form, WeightStore, is_shared
 from corestream.nn.weight import PackedWeight
 
@@ -23,6 +23,17 @@ class PackedLayer(nn.Module):
 
     It stands before the class it replaces among the bases of each packed class, so that a packed
     Conv2d is an nn.Conv2d, with its attributes, hooks and text.
+
+    Example:
+        >>> import torch
+        >>> from corestream.nn import PackedLayer, packed_class
+        >>> linear = torch.nn.Linear(4, 4)
+        >>> packed = packed_class(torch.nn.Linear).from_module(linear)
+        >>> isinstance(packed, PackedLayer), type(packed.restore()) is torch.nn.Linear
+        (True, True)
+
+    Any number of threads may call one at once; new values may be loaded meanwhile. Kernels run
+    without the GIL.
     """
 
     _replaces: ClassVar[type[nn.Module]]
@@ -39,7 +50,6 @@ class PackedLayer(nn.Module):
         shift: torch.Tensor | None = None,
         exact_state: bool = True,
         input_size: Sequence[int] | None = None,
-        layout: Layout | None = None,
     ) -> Self:
         """The packed layer that does what `module` does; `module` stays as it is.
 
@@ -55,7 +65,6 @@ class PackedLayer(nn.Module):
                 `restore`. False saves that memory: 6 % of a folded weight, half of a rounded one.
             input_size: The shape of the inputs, for which oneDNN chooses the layout of a
                 convolution. None: that of the first call.
-            layout: How to lay the weight out; None for oneDNN's way.
 
         Raises:
             ValueError: `module` cannot be packed; the text says why.
@@ -68,9 +77,8 @@ class PackedLayer(nn.Module):
                 f"module must be an nn.{cls._replaces.__name__} that can be packed, and scale and "
                 f"shift both given or None; got {module!r}: {reason}; leave it as it is"
             )
-        store = WeightStore(
-            module.weight, layout=layout or layout_of(module), dtype=dtype, exact=exact_state
-        )
+        layout = layout_of(module)
+        store = WeightStore(module.weight, layout=layout, dtype=dtype, exact=exact_state)
         packed = cls._around(store, module)
         if scale is not None and shift is not None:
             store.fold(scale, shift)

@@ -15,8 +15,7 @@ import torch
 
 __all__ = ["Residual", "decode", "encode", "estimate", "have_same_bits"]
 
-# Bounds what encoding needs besides the weight, and lets pruned channels, whose estimate is
-# worthless, not widen the others.
+# Bounds what encoding needs besides the weight, and keeps one odd part from widening the others.
 _CHUNK = 1 << 17
 # 2: an unscaled fp32 weight; 16: a rounded one; 18: rounded and scaled.
 _WIDTHS = (0, 2, 8, 16, 18, 32)
@@ -42,11 +41,14 @@ class Residual:
     """What to add to the bits of an estimate; `decode` does."""
 
     chunks: tuple[_Chunk, ...]
+    lost: torch.Tensor  # int64: the blocks that are kept whole, for the estimate tells nothing
+    whole: torch.Tensor  # (lost, size of a block), in the dtype of the original
 
     @property
     def nbytes(self) -> int:
         """How much memory it takes."""
-        return sum(part.nbytes for chunk in self.chunks for part in chunk.tensors())
+        parts = sum(part.nbytes for chunk in self.chunks for part in chunk.tensors())
+        return parts + self.lost.nbytes + self.whole.nbytes
 
 
 def estimate(held: torch.Tensor, scale: torch.Tensor | None, *, dtype: torch.dtype) -> torch.Tensor:
@@ -64,18 +66,29 @@ def estimate(held: torch.Tensor, scale: torch.Tensor | None, *, dtype: torch.dty
     return torch.where(is_sound, unscaled, 0.0).to(dtype)
 
 
-def encode(original: torch.Tensor, estimate_of: Callable[[int, int], torch.Tensor]) -> Residual:
+def encode(
+    original: torch.Tensor,
+    estimate_of: Callable[[int, int], torch.Tensor],
+    *,
+    lost: torch.Tensor | None = None,
+) -> Residual:
     """What `decode` needs besides the estimate to give `original` back.
 
-    `estimate_of(start, stop)` is the estimate of the flattened values from start to stop.
+    `estimate_of(start, stop)` is the estimate of the flattened values from start to stop. `lost`
+    has one bool for each of the blocks, of equal size, that the values fall into: those of pruned
+    channels, whose estimate is 0, are kept as they are.
     """
-    values = original.reshape(-1)
-    return Residual(
-        tuple(
-            _encode_chunk(_bits(values[start:stop]) - _bits(estimate_of(start, stop)))
-            for start, stop in _ranges(values.numel())
-        )
+    lost = torch.zeros(1, dtype=torch.bool) if lost is None else lost
+    blocks, at = original.reshape(lost.numel(), -1), lost.nonzero().view(-1)
+    whole = blocks[at]
+    if at.numel():
+        blocks = blocks.index_fill(0, at, 0.0)
+    values = blocks.reshape(-1)
+    chunks = (
+        _encode_chunk(_bits(values[start:stop]) - _bits(estimate_of(start, stop)))
+        for start, stop in _ranges(values.numel())
     )
+    return Residual(tuple(chunks), at, whole)
 
 
 def decode(
@@ -93,6 +106,8 @@ def decode(
                 _bits(guess) + _differences(residual.chunks[number], stop - start), guess.dtype
             )
         values[start:stop] = guess
+    if residual is not None and residual.lost.numel():
+        into.view(-1, residual.whole.shape[1])[residual.lost] = residual.whole
     return into
 
 

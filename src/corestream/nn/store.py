@@ -7,12 +7,11 @@ share it and a thread that runs one is not disturbed when another thread loads n
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -98,17 +97,11 @@ class WeightStore:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WeightStore:
         """Shares the form, which nobody writes to."""
-        twin = copy.copy(self)
-        memo[id(self)] = twin
+        twin = memo[id(self)] = WeightStore.__new__(WeightStore)
         with _LOCK:
             twin.__dict__.update(self.__dict__)
             twin._wanted = dict(self._wanted)
             twin._plain = None if self._plain is None else self._plain.clone()
-        return twin
-
-    def __copy__(self) -> WeightStore:
-        twin = WeightStore.__new__(WeightStore)
-        twin.__dict__.update(self.__dict__)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,9 +126,9 @@ class WeightStore:
     def original(self) -> torch.Tensor:
         """The exact values, not to be written to; without `exact`, as near as the form gives."""
         with _LOCK:
-            if self._plain is not None:
-                return self._plain
-            form = self._present_form()
+            form = self.form
+            if self._plain is not None or form is None:
+                return cast(torch.Tensor, self._plain)  # one of the two is always there
             whole = torch.empty(self.shape, dtype=self.original_dtype)
             guess = self._estimate_from(self._plain_of(form))
             residual.decode(form.residual, whole, estimate_of=guess)
@@ -222,7 +215,8 @@ class WeightStore:
         packed = None if must_stay_plain else self._pack(folded, size)
         lacks = None
         if self.exact and not (is_same or must_stay_plain):
-            lacks = residual.encode(self.original(), self._estimate_from(folded))
+            guess, lost = self._estimate_from(folded), self._lost_channels(folded)
+            lacks = residual.encode(self.original(), guess, lost=lost)
         weight = folded.contiguous(memory_format=self.memory_format) if packed is None else packed
         keys = frozenset() if size is None else frozenset({(size, torch.get_num_threads())})
         has_own_bias = self.shift is not None or (bias is not None and bias.dtype != self.dtype)
@@ -267,11 +261,6 @@ class WeightStore:
         packed = self._pack(self.layout.unpack(form.weight), key[0])
         return (form.weight, form.layout) if packed is None else (packed, layout_id(packed))
 
-    def _present_form(self) -> Form:
-        if self.form is None:
-            raise RuntimeError("a weight store must hold its weight; got none; report this")
-        return self.form
-
     def _plain_of(self, form: Form) -> torch.Tensor:
         return self.layout.unpack(form.weight) if form.is_packed else form.weight
 
@@ -298,6 +287,13 @@ class WeightStore:
     def _spread_scale(self) -> torch.Tensor:
         scale = self.scale
         return torch.ones(1) if scale is None else self.layout.spread(scale, self.shape)
+
+    def _lost_channels(self, folded: torch.Tensor) -> torch.Tensor | None:
+        """Which blocks of the weight cannot be told from what they were scaled to: pruned ones."""
+        if self.scale is None:
+            return None
+        # Where the scale is neither 0 nor nearly, odd values are listed one by one.
+        return ~(self._spread_scale().abs() >= torch.finfo(folded.dtype).tiny)
 
     def _estimate_from(self, held: torch.Tensor) -> Callable[[int, int], torch.Tensor]:
         values, dtype = held.reshape(-1), self.original_dtype

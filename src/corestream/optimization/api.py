@@ -14,7 +14,7 @@ from corestream.errors import CorestreamWarning
 from corestream.measure.inputs import ModelInputs
 from corestream.nn import shared_parameters
 from corestream.optimization import cast, products
-from corestream.optimization.checks import check_arguments, lowest_dtype
+from corestream.optimization.checks import check_arguments, check_options, lowest_dtype
 from corestream.optimization.passes import switched_on
 from corestream.optimization.plan import Packer, Situation
 from corestream.optimization.report import OptimizeReport, PassReport
@@ -23,6 +23,9 @@ from corestream.optimization.trial import Rules, Trial
 from corestream.optimization.wiring import Wiring, find_wiring
 
 __all__ = ["optimize"]
+
+# A dtype that was asked for is warned of below this speed-up: less is noise.
+_AS_FAST = 0.9
 
 
 def optimize(
@@ -78,8 +81,8 @@ def optimize(
 
     Raises:
         TypeError: `model` is no nn.Module, or TorchScript's, or compiled; or it cannot be copied.
-        ValueError: `model` is in training mode; a level or dtype that does not exist; "auto"
-            without example inputs.
+        ValueError: `model` is in training mode; a level, dtype, knob or tolerance that does not
+            exist; "auto" without example inputs.
         NotImplementedError: `optimizer` is given.
 
     Example:
@@ -105,11 +108,16 @@ def optimize(
     }
     inputs = None if example_inputs is None else ModelInputs.of(example_inputs)
     check_arguments(model, dtype=dtype, inputs=inputs, optimizer=optimizer, level=level)
-    job = _Job(model, inputs, inplace=inplace, is_exact=exact_state_dict, tolerance=tolerance)
-    job.run_passes(level, knobs)
-    if dtype is not None:
-        job.cast(dtype)
-    return job.finish(level)
+    check_options(
+        knobs | {"inplace": inplace, "exact_state_dict": exact_state_dict}, tolerance=tolerance
+    )
+    # What the caller has on must not be in the results that are compared, nor in new tensors.
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        job = _Job(model, inputs, inplace=inplace, is_exact=exact_state_dict, tolerance=tolerance)
+        job.run_passes(level, knobs)
+        if dtype is not None:
+            job.cast(dtype)
+        return job.finish(level)
 
 
 class _Job:
@@ -163,7 +171,7 @@ class _Job:
     def cast(self, dtype: torch.dtype | Literal["auto"]) -> None:
         """Casts to the dtype that is asked for, or to the fastest that holds."""
         if self.dtype is not torch.float32:
-            note = f"the model computes in {self.dtype} already"
+            note = f"the model computes in {_name(self.dtype)}: only float32 is cast"
             self.reports.append(PassReport("dtype", note=note))
         elif isinstance(dtype, torch.dtype):
             if dtype is not torch.float32:
@@ -172,12 +180,12 @@ class _Job:
             self._cast_to_fastest()
 
     def _cast_as_asked(self, dtype: torch.dtype) -> None:
-        gain = products.product_speedup(self.trial.root.modules(), dtype)
+        gain = self._product_speedup(dtype)
         found = self._attempt(dtype, Rules(may_cost=True, dtype=dtype))
         if found.rolled_back is not None:
             _warn(f"the model stays in {_name(self.dtype)}: {found.rolled_back}")
         measured = found.speedup or gain
-        if measured is not None and measured < 1:
+        if found.done and measured is not None and measured < _AS_FAST:
             what = "the model" if found.speedup else "its largest products"
             note = f"{_name(dtype)} makes {what} {1 / measured:.1f} times slower on this CPU"
             found = dataclasses.replace(found, note=note)
@@ -187,7 +195,7 @@ class _Job:
     def _cast_to_fastest(self) -> None:
         gains = {}
         for dtype in (torch.bfloat16, torch.float16):
-            gain = products.product_speedup(self.trial.root.modules(), dtype)
+            gain = self._product_speedup(dtype)
             if gain is not None:
                 gains[dtype] = gain
         found = [f"{_name(dtype)} {gain:.2f}" for dtype, gain in gains.items()]
@@ -201,12 +209,20 @@ class _Job:
         if not any(gain > 1 for gain in gains.values()):
             self.reports.append(PassReport("dtype", note=note))
 
+    def _product_speedup(self, dtype: torch.dtype) -> float | None:
+        """Of the layers that a cast would change."""
+        situation = self.situation(dtype)
+        names = [name for edit in cast.plan(situation).edits for name in edit.names]
+        return products.product_speedup((situation.modules[name] for name in names), dtype)
+
     def _attempt(self, dtype: torch.dtype, rules: Rules) -> PassReport:
         plan = cast.plan(self.situation(dtype))
         (report,) = self.trial.attempt(plan, name="dtype", rules=rules)
         if report.done:
             self.dtype = dtype
-        return dataclasses.replace(report, done=tuple(name for name in report.done if name))
+        # Not those that only have autocast switched around them.
+        done = tuple(name for name in report.done if name and name not in report.skipped)
+        return dataclasses.replace(report, done=done)
 
     def finish(self, level: str) -> nn.Module:
         """The model, with tensors of its own and its report."""
@@ -215,7 +231,8 @@ class _Job:
         if not self.trial.is_deterministic:
             notes.append("its outputs differ from run to run, so results could not be compared")
         if self.original is not None:
-            gain = self.trial.time_against(self.original)
+            is_changed = any(entry.done for entry in self.reports)
+            gain = self.trial.time_against(self.original) if is_changed else None
             if gain is not None:
                 notes.append(f"all together: {gain:.2f} times as fast")
             unshare(root, tensors_of(self.model))

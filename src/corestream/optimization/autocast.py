@@ -1,4 +1,4 @@
-"""Runs a forward under autocast, and layers in a low precision, with hooks that put all back."""
+"""Runs a forward under autocast, and recurrent layers without, by hooks that put all back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+# What to put back, and how: a scope, or the two settings where dynamo runs the hooks.
+_Entry = torch.autocast | tuple[bool, torch.dtype]
+
 
 class _Entered(threading.local):
     def __init__(self) -> None:
-        self.scopes: list[torch.autocast] = []
+        self.entries: list[_Entry] = []
 
 
 # Of each thread, as autocast is; a model can be copied and pickled while others run it.
@@ -26,30 +29,17 @@ _TABLES = ("_forward_pre_hooks", "_forward_hooks", "_forward_hooks_always_called
 class _Scope:
     """A pair of hooks around a module's forward."""
 
-    dtype: torch.dtype
-
     def attach(self, module: nn.Module) -> None:
         """Outermost on the way in; on the way out users' hooks see the results."""
         detach(module)
-        module.register_forward_pre_hook(self._enter, prepend=True)
+        module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
         module.register_forward_hook(self._leave, prepend=True, always_call=True)
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         raise NotImplementedError
-
-    def _begin(self, *, is_enabled: bool) -> None:
-        scope = torch.autocast("cpu", dtype=self.dtype, enabled=is_enabled)
-        scope.__enter__()  # type: ignore[no-untyped-call]
-        _entered.scopes.append(scope)
-
-    @staticmethod
-    def _end() -> None:
-        # Empty if another hook raised before this scope was entered.
-        if _entered.scopes:
-            _entered.scopes.pop().__exit__(None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,38 +53,60 @@ class ModelScope(_Scope):
 
     dtype: torch.dtype
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The forward begins."""
-        self._begin(is_enabled=True)
+        _begin(self.dtype, is_enabled=True)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """The forward ends, perhaps with an exception, and then without an output."""
-        self._end()
+        _end()
         return map_tensors(output, lambda t: t.float() if t.dtype is self.dtype else t)
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerScope(_Scope):
-    """Around a packed layer's forward: its input in the dtype that it computes in.
+class RecurrentScope(_Scope):
+    """Around a recurrent layer: no autocast, and inputs in fp32.
 
-    A packed layer takes that dtype only, and leaves its fast path under autocast.
+    Autocast sends it to oneDNN in a dtype that there may be no kernel for.
     """
 
     dtype: torch.dtype
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The layer is called."""
-        self._begin(is_enabled=False)
-        return tuple(
-            a.to(self.dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args
-        )
+        _begin(self.dtype, is_enabled=False)
+        return map_tensors((args, kwargs), lambda t: t.float() if t.dtype is self.dtype else t)
 
-    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Under autocast the result stays as it is, as that of autocast's own operators."""
-        self._end()
-        if torch.is_autocast_enabled("cpu") or not isinstance(output, Tensor):
-            return output
-        return output.float()
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """The layer returns."""
+        _end()
+
+
+def _begin(dtype: torch.dtype, *, is_enabled: bool) -> None:
+    entry: _Entry
+    if torch.compiler.is_dynamo_compiling():
+        # It cannot keep a scope that one function enters and another leaves.
+        entry = (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"))
+        _set_autocast(is_enabled, dtype)
+    else:
+        entry = torch.autocast("cpu", dtype=dtype, enabled=is_enabled)
+        entry.__enter__()  # type: ignore[no-untyped-call]
+    _entered.entries.append(entry)
+
+
+def _end() -> None:
+    if not _entered.entries:  # another hook raised before this scope was entered
+        return
+    entry = _entered.entries.pop()
+    if isinstance(entry, tuple):
+        _set_autocast(*entry)
+    else:
+        entry.__exit__(None, None, None)
+
+
+def _set_autocast(is_enabled: bool, dtype: torch.dtype) -> None:
+    torch.set_autocast_enabled("cpu", is_enabled)
+    torch.set_autocast_dtype("cpu", dtype)
 
 
 def detach(module: nn.Module) -> None:

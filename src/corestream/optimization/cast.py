@@ -5,10 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from corestream.nn import FoldedBatchNorm, batch_norm_affine, packed_class
-from corestream.nn.layout import can_pack
-from corestream.nn.packed import PackedLayer
-from corestream.optimization.autocast import LayerScope, ModelScope, detach
+from corestream.nn import (
+    ConcatLinear,
+    FoldedBatchNorm,
+    PackedLayer,
+    batch_norm_affine,
+    can_pack,
+    packed_class,
+)
+from corestream.optimization.autocast import ModelScope, RecurrentScope, detach
 from corestream.optimization.plan import Edit, Modules, Packer, Plan, Situation
 
 
@@ -19,69 +24,72 @@ def plan(situation: Situation) -> Plan:
     costs accuracy and saves little.
     """
     found = Plan()
-    folded = {
-        id(module._into[0]): name
+    norms = {
+        id(module.into): name
         for name, module in situation.modules.items()
         if isinstance(module, FoldedBatchNorm)
     }
+    together: dict[object, tuple[str, ...]] = {}
     for name, module in situation.modules.items():
-        if not isinstance(module, PackedLayer):
-            if packed_class(type(module)) is None:
-                continue
+        if isinstance(module, PackedLayer):
+            group = module.group if isinstance(module, ConcatLinear) else None
+            key = id(module) if group is None else id(group)
+            norm = norms.get(id(module))
+            together[key] = (*together.get(key, ()), name, *([] if norm is None else [norm]))
+        elif packed_class(type(module)) is not None:
             reason = situation.why_not_packable(name)
-            if reason is not None:
+            if reason is None:
+                together[id(module)] = (name,)
+            else:
                 found.skipped[name] = reason
-                continue
-        follower = folded.get(id(module))
-        names = (name,) if follower is None else (name, follower)
-        is_packed = isinstance(module, PackedLayer)
-        edit = _edit(names, dtype=situation.dtype, packer=situation.packer, was_packed=is_packed)
-        found.edits.append(edit)
+    found.edits += [_edit(names, situation) for names in together.values()]
     if found.edits and situation.dtype is not None:
-        found.edits += _scopes(situation, situation.dtype)
+        _add_scopes(found, situation, dtype=situation.dtype)
     return found
 
 
-def _edit(
-    names: tuple[str, ...], *, dtype: torch.dtype | None, packer: Packer, was_packed: bool
-) -> Edit:
-    """A layer, and the batch norm that is folded into it if there is one."""
+def _add_scopes(found: Plan, situation: Situation, *, dtype: torch.dtype) -> None:
+    """The root, with autocast around its forward, and what cannot follow autocast, without."""
+    found.edits.append(_scope("", ModelScope(dtype)))
+    if can_pack(dtype):
+        return
+    for name, module in situation.modules.items():
+        if isinstance(module, nn.RNNBase):
+            found.edits.append(_scope(name, RecurrentScope(dtype)))
+            found.skipped[name] = f"this CPU has no kernel for recurrent layers in {dtype}"
 
-    def pack(modules: Modules, into: torch.dtype | None) -> Modules:
-        layer, *norms = map(_plain, modules)
-        affine = batch_norm_affine(norms[0]) if norms else None
-        packed = packer.pack(names[0], layer, affine=affine, dtype=into)
-        if into is not None:
-            LayerScope(into).attach(packed)
-        return packed, *(FoldedBatchNorm.from_module(norm, into=packed) for norm in norms)
+
+def _edit(names: tuple[str, ...], situation: Situation) -> Edit:
+    """A layer, with the batch norm that is folded into it, or layers that are one product."""
+    dtype, packer = situation.dtype, situation.packer
+    was_packed = isinstance(situation.modules[names[0]], PackedLayer)
 
     def restore(modules: Modules) -> Modules:
-        return pack(modules, None) if was_packed else tuple(map(_plain, modules))
+        return _packed(modules, None, names=names, packer=packer) if was_packed else _plain(modules)
 
-    return Edit(names, lambda modules: pack(modules, dtype), restore)
-
-
-def _plain(module: nn.Module) -> nn.Module:
-    """A layer of torch.nn; one of a group that was one product is by itself again."""
-    if not isinstance(module, PackedLayer | FoldedBatchNorm):
-        return module
-    plain: nn.Module = module.restore()
-    detach(plain)
-    return plain
+    return Edit(names, lambda m: _packed(m, dtype, names=names, packer=packer), restore)
 
 
-def _scopes(situation: Situation, dtype: torch.dtype) -> list[Edit]:
-    """The root, with autocast around its forward, and what cannot follow autocast, without."""
-    found = [_scope("", ModelScope(dtype))]
-    if not can_pack(dtype):
-        # Autocast sends recurrent layers to oneDNN in a dtype that it then has no kernel for.
-        kept = LayerScope(torch.float32)
-        modules = situation.modules.items()
-        found += [_scope(name, kept) for name, m in modules if isinstance(m, nn.RNNBase)]
-    return found
+def _packed(
+    modules: Modules, dtype: torch.dtype | None, *, names: tuple[str, ...], packer: Packer
+) -> Modules:
+    plain = _plain(modules)
+    if len(plain) > 1 and isinstance(plain[1], nn.Linear):
+        return packer.pack_together(plain, dtype=dtype)
+    layer, *norms = plain
+    affine = batch_norm_affine(norms[0]) if norms else None
+    packed = packer.pack(names[0], layer, affine=affine, dtype=dtype)
+    return packed, *(FoldedBatchNorm.from_module(norm, into=packed) for norm in norms)
 
 
-def _scope(name: str, scope: ModelScope | LayerScope) -> Edit:
+def _plain(modules: Modules) -> Modules:
+    return tuple(
+        module.restore() if isinstance(module, PackedLayer | FoldedBatchNorm) else module
+        for module in modules
+    )
+
+
+def _scope(name: str, scope: ModelScope | RecurrentScope) -> Edit:
     def build(modules: Modules) -> Modules:
         scope.attach(modules[0])
         return modules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def check_arguments(
             "model must be in evaluation mode; got one in training mode; call model.eval() first"
         )
     if level not in LEVELS:
-        raise ValueError(f'level must be "O0" or "O1"; got {level!r}; see optimize.table()')
+        raise ValueError(f'level must be "O0" or "O1"; got {level!r}; see optimization.table()')
     if dtype not in _DTYPES:
         raise ValueError(
             f'dtype must be torch.float32, torch.bfloat16, torch.float16, "auto" or None; got '
@@ -40,6 +41,23 @@ def check_arguments(
         raise ValueError(
             'dtype must be given without example_inputs; got "auto", which measures the model on '
             "them; pass example_inputs as well"
+        )
+
+
+def check_options(switches: Mapping[str, Any], *, tolerance: Any) -> None:
+    """Raises on a switch that is no bool, or a tolerance that no error can be compared with."""
+    for name, value in switches.items():
+        is_required = name in ("inplace", "exact_state_dict")
+        if value not in (True, False) and (value is not None or is_required):
+            allowed = "True or False" if is_required else "True, False or None"
+            raise ValueError(f"{name} must be {allowed}; got {value!r}; pass one of these")
+    if tolerance is None:
+        return
+    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if not is_number or not tolerance >= 0:
+        raise ValueError(
+            f"tolerance must be a number of at least 0; got {tolerance!r}; pass None for the "
+            f"dtype's own"
         )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from corestream.nn import ConcatLinear
-from corestream.optimization.plan import Edit, Modules, Plan, Situation, restore
+from corestream.optimization.plan import Edit, Plan, Situation, restore
 
 
 def plan(situation: Situation) -> Plan:
@@ -21,12 +20,5 @@ def plan(situation: Situation) -> Plan:
             elif len(names) > 1:
                 found.skipped[name] = reason
         if len(fit) > 1:
-            found.edits.append(_edit(tuple(fit), is_exact=situation.packer.is_exact))
+            found.edits.append(Edit(tuple(fit), situation.packer.pack_together, restore))
     return found
-
-
-def _edit(names: tuple[str, ...], *, is_exact: bool) -> Edit:
-    def build(modules: Modules) -> Modules:
-        return tuple(ConcatLinear.from_modules(list(modules), exact_state=is_exact))
-
-    return Edit(names, build, restore)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from corestream.nn import FoldedBatchNorm
-from corestream.nn.packed import PackedLayer
+from corestream.nn import FoldedBatchNorm, PackedLayer
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from corestream.nn import packed_class, why_not_packable
-from corestream.nn.packed import PackedLayer
+from corestream.nn import ConcatLinear, PackedLayer, packed_class, why_not_packable
 from corestream.optimization.tree import clone, own_tensors, with_tensors
 from corestream.optimization.wiring import Wiring
 
@@ -89,6 +88,17 @@ class Packer:
         # It holds the plain weight, until its first call or for good, which must not be the user's.
         own |= {key: clone(t) for key, t in own_tensors(module) if key == "weight"}
         return kind.from_module(with_tensors(module, own), **options)
+
+    def pack_together(
+        self, modules: Sequence[nn.Module], *, dtype: torch.dtype | None = None
+    ) -> Modules:
+        """Linear layers as one product."""
+        linears = list(modules)
+        if not self.is_users:
+            own = [{k: clone(t) for k, t in own_tensors(m) if k != "weight"} for m in linears]
+            linears = [with_tensors(m, o) for m, o in zip(linears, own, strict=True)]
+        options: dict[str, Any] = {"dtype": dtype, "exact_state": self.is_exact}
+        return tuple(ConcatLinear.from_modules(linears, **options))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from corestream.measure.timing import compare_times
-from corestream.nn import packed_class
-from corestream.nn.packed import PackedLayer
+from corestream.nn import PackedLayer, packed_class
 
 _ROWS = 64
 _SIDE = 14  # of an image: small, since a dtype without kernels can be 100 times slower

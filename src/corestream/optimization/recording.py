@@ -73,12 +73,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _group(self, tensor: Tensor) -> list[str]:
         """The readers of the tensor as it is now: a write in place begins another group."""
+        now = 0 if tensor.is_inference() else tensor._version
         version, found = self._groups_of.get(tensor, (None, None))
-        if version == tensor._version:
+        if version == now:
             group: list[str] = found
             return group
         self.groups.append([])
-        self._groups_of[tensor] = (tensor._version, self.groups[-1])
+        self._groups_of[tensor] = (now, self.groups[-1])
         return self.groups[-1]
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -110,9 +111,12 @@ def record(model: nn.Module, inputs: ModelInputs) -> Wiring:
     """The wiring of one run of the model; raises what the run raises."""
     names = {m: name for m, name in canonical_names(model).items() if is_layer(m)}
     recorder = _Recorder(names)
-    # Grad mode off, but no inference mode: its tensors have no versions.
-    with torch.no_grad(), _watching(recorder), recorder:
-        output = inputs.call(model)
+    # Grad mode off, but no inference mode: its tensors have no versions. Copies, since a model may
+    # write to its inputs.
+    with torch.no_grad():
+        own = inputs.map(Tensor.clone)
+        with _watching(recorder), recorder:
+            output = own.call(model)
     wiring = recorder.wiring()
     del output
     return wiring

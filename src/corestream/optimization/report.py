@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -55,15 +55,15 @@ class OptimizeReport:
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> PassReport:
-        """The entry of that pass.
+        """The entry of that pass; where its parts were judged apart, what came of all of them.
 
         Raises:
             KeyError: There is none: the pass was off, or has no such name.
         """
-        for entry in self.passes:
-            if entry.name == name:
-                return entry
-        raise KeyError(name)
+        found = [e for e in self.passes if e.name == name or e.name.startswith(f"{name}: ")]
+        if not found:
+            raise KeyError(name)
+        return found[0] if len(found) == 1 else _together(name, found)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as ``json.dumps`` takes it."""
@@ -84,9 +84,26 @@ class OptimizeReport:
         return "\n".join([*lines, *self.notes])
 
 
+def _together(name: str, parts: Sequence[PassReport]) -> PassReport:
+    """One entry for several: rolled back only if nothing of it stayed."""
+    done = tuple(each for part in parts for each in part.done)
+    undone = [part.rolled_back for part in parts if part.rolled_back]
+    errors = [part.error for part in parts if part.error is not None]
+    notes = [part.note for part in parts if part.note]
+    return PassReport(
+        name,
+        done,
+        {key: reason for part in parts for key, reason in part.skipped.items()},
+        error=max(errors, default=None),
+        rolled_back="; ".join(undone) if undone and not done else None,
+        note="; ".join(dict.fromkeys(notes)) or None,
+    )
+
+
 def _row(entry: PassReport) -> tuple[str, str, str, str, str]:
     result = entry.rolled_back and f"rolled back: {entry.rolled_back}"
-    result = result or ("done" if entry.done else "nothing to do")
+    left = "left alone" if entry.skipped else "nothing to do"
+    result = result or ("done" if entry.done else left)
     if entry.note:
         result += f"; {entry.note}"
     return (

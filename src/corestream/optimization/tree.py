@@ -55,9 +55,14 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def without_hooks(model: nn.Module) -> nn.Module:
-    """Drops all forward hooks of a copy, in place."""
+    """Drops all hooks around the calls of a copy, in place."""
     for module in model.modules():
-        for name in ("_forward_hooks", "_forward_pre_hooks"):
+        for name in (
+            "_forward_hooks",
+            "_forward_pre_hooks",
+            "_backward_hooks",
+            "_backward_pre_hooks",
+        ):
             module.__dict__[name] = type(module.__dict__[name])()
     return model
 

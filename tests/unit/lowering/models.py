@@ -64,7 +64,7 @@ class Mixed(nn.Module):
         return {"y": x * 2, "names": ("a", 3)}
 
 
-def tiny_bert() -> nn.Module:
+def tiny_bert(*, return_dict: bool = False) -> nn.Module:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
@@ -73,7 +73,7 @@ def tiny_bert() -> nn.Module:
         num_attention_heads=2,
         intermediate_size=48,
         vocab_size=50,
-        return_dict=False,
+        return_dict=return_dict,
     )
     return BertModel(config, add_pooling_layer=False).eval()
 

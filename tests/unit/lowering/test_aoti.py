@@ -67,6 +67,9 @@ def test_inputs_that_the_code_would_misread_are_refused(compiled):
         call((image[:, :, :6], flag), kwargs)
     with pytest.raises(ValueError, match=r"must be \[True\].*got 2 tensors and \[False\]"):
         call((image, False), kwargs)
+    scale = torch.ones(3)
+    with pytest.raises(ValueError, match=r"one size of dim 0.*got \[3, 4\]"):
+        call((image, True), {"scale": scale})
     with pytest.raises(TypeError, match="must have the structure"):
         call((image,), kwargs)
 

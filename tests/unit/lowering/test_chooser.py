@@ -11,7 +11,7 @@ import torch
 from corestream import TaskExecutor
 from corestream.errors import LoweringError
 from corestream.lowering import chooser as chooser_module
-from corestream.lowering.backend import LoweringRequest
+from corestream.lowering.backend import LoweringRequest, OpenBatchError
 from corestream.lowering.chooser import Chooser
 from corestream.measure.inputs import ModelInputs
 from corestream.measure.timing import Timing
@@ -185,3 +185,10 @@ def test_it_measures_on_every_stream():
         ).choose()
         workers = {stream.thread_ids[0] for stream in executor.streams}
     assert seen == workers
+
+
+def test_where_one_backend_cannot_leave_the_batch_open_another_has_its_turn(choose):
+    fixed = MadeUp("fixed", OpenBatchError("a constant"))
+    lowered = choose(fixed, MadeUp("right", relu))
+    assert lowered.backend == "right"
+    assert lowered.report.candidates[0].reason == "OpenBatchError: a constant"

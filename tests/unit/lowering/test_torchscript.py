@@ -11,7 +11,9 @@ from torch import nn
 from corestream import MultiStreamModule, Task, TaskExecutor
 from corestream.errors import LoweringError
 from corestream.lowering.api import lower
+from corestream.lowering.saved import load
 from corestream.lowering.torchscript import TorchScriptArtifact
+from corestream.measure.numerics import compare
 from tests.helpers import assert_outputs_match
 from tests.unit.lowering.models import (
     BatchConstant,
@@ -172,7 +174,6 @@ def test_a_model_that_views_its_channels_is_lowered_in_its_own_layout():
     [
         (Branch(), "wrong for other values"),
         (BatchConstant(), "must match the size"),
-        (Mixed(), "Tracer cannot infer type"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -181,9 +182,43 @@ def test_what_a_trace_gets_wrong_is_found(model, reason):
         lower(model.eval(), torch.rand(6, 5), backend="torchscript")
 
 
-def test_a_flag_is_no_tensor():
-    with pytest.raises(LoweringError, match="the argument 3 is no tensor"):
-        lower(Flagged().eval(), (torch.rand(2, 3), 3), backend="torchscript")
+def test_a_flag_is_part_of_the_graph():
+    lowered = lower(Flagged().eval(), (torch.rand(2, 3), 3), backend="torchscript")
+    x = torch.rand(5, 3)
+    assert_outputs_match(lowered(x, 3), x * 3)
+    with pytest.raises(ValueError, match=r"must be \[3\].*got \[4\]"):
+        lowered(x, 4)
+    with pytest.raises(TypeError, match="structure"):
+        lowered(x)
+
+
+@pytest.mark.parametrize(
+    "model", [Mixed().eval(), tiny_bert(return_dict=True)], ids=["mixed", "bert"]
+)
+def test_results_of_any_structure_here_and_from_a_file(model, tmp_path):
+    is_bert = not isinstance(model, Mixed)
+    example = {"input_ids": torch.randint(0, 50, (4, 7))} if is_bert else {"x": torch.rand(4, 7)}
+    lowered = lower(model, example, backend="torchscript", num_streams=1)
+    other = {name: tensor[:3].flip(1) for name, tensor in example.items()}
+    with torch.no_grad():
+        expected = model(**other)
+    for one in (lowered, load(lowered.save(tmp_path / "model.pt2"))):
+        with TaskExecutor(num_streams=1) as executor:
+            task = Task(one, executor)
+            assert task.is_native
+            for result in (one(**other), task.run_sync(**other)):
+                assert type(result) is type(expected)
+                assert compare(result, expected, dtype=torch.float32).is_within
+
+
+class Strange(nn.Module):
+    def forward(self, x):
+        return x, object()
+
+
+def test_a_result_that_no_graph_can_hold():
+    with pytest.raises(LoweringError, match="returns a object"):
+        lower(Strange().eval(), torch.rand(2, 3), backend="torchscript")
 
 
 def test_threads_that_call_it_with_shapes_of_their_own(lowered, cnn):

@@ -76,3 +76,11 @@ def test_no_batch_to_resize_is_an_error():
             ModelInputs(tensors).with_batch(2)
     with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
         ModelInputs((torch.zeros(3),)).with_batch(0)
+
+
+def test_a_tensor_that_is_there_twice_stays_one():
+    x, y = torch.zeros(2), torch.zeros(2)
+    found = ModelInputs((x, y), {"again": [x]}).map(torch.clone)
+    assert found.kwargs["again"][0] is found.args[0]
+    assert found.args[0] is not found.args[1]
+    assert found.args[0] is not x

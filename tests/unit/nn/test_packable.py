@@ -12,10 +12,10 @@ from corestream.nn import (
     PackedConv2d,
     PackedLinear,
     batch_norm_affine,
+    can_pack,
     shared_parameters,
     why_not_packable,
 )
-from corestream.nn.layout import can_pack
 
 
 class OwnForward(nn.Linear):
@@ -72,6 +72,12 @@ def test_tied_weights_are_left_alone():
     shared = shared_parameters(model)
     assert "shared" in why_not_packable(model[1], shared=shared)
     assert why_not_packable(model[2], shared=shared) is None
+
+
+def test_a_shared_bias_is_left_alone():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].bias = model[0].bias
+    assert "its bias is shared" in why_not_packable(model[1], shared=shared_parameters(model))
 
 
 def test_another_kind_of_layer_is_refused():

@@ -209,6 +209,16 @@ def test_writing_to_the_weight_packs_anew(packed, plain, x):
     assert_computes(packed, plain, x)
 
 
+@pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "running_var"])
+def test_assigning_to_a_folded_norm_packs_anew(packed, plain, x, name):
+    for model in (packed, plain):
+        value = torch.full((16,), 3.0)
+        is_parameter = name in ("weight", "bias")
+        setattr(model[1], name, nn.Parameter(value, False) if is_parameter else value)
+        model[1].eps = 0.5
+    assert_computes(packed, plain, x)
+
+
 def test_gradients_of_the_input_and_the_parameters_are_right(packed, plain, x):
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     packed(inputs[0]).square().sum().backward()

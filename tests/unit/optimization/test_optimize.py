@@ -97,9 +97,62 @@ def test_a_batch_norm_over_positions_is_not_folded():
     assert_same(run(fast, x), run(model, x))
 
 
-def test_nothing_to_do_is_silent():
-    fast = optimize(nn.Sequential(nn.Flatten(), nn.ReLU()).eval())
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, "auto"])
+def test_nothing_to_do_is_silent(dtype):
+    model = nn.Sequential(nn.Flatten(), nn.ReLU()).eval()
+    fast = optimize(model, dtype, example_inputs=IMAGES)
     assert all(entry.is_empty for entry in fast.report.passes)
+    assert fast.report.notes == ()
+    assert fast.report.dtype == "float32"
+    assert run(fast, IMAGES).equal(run(model, IMAGES))
+
+
+def test_backward_hooks_are_no_reason_to_warn():
+    model = trained(Net())
+    model.head.register_full_backward_hook(lambda *_: None)
+    optimize(model)
+
+
+def test_layers_that_cannot_be_cast_are_left_alone_without_a_warning():
+    layers = nn.Conv2d(3, 4, (2, 3), padding="same"), nn.Linear(4, 4, device="meta")
+    report = optimize(nn.Sequential(*layers).eval(), torch.bfloat16).report
+    assert set(report["dtype"].skipped) == {"0", "1"}
+    assert report.dtype == "float32"
+    assert report["weights_prepack"].done == ()
+    assert any(
+        line.startswith("dtype") and "left alone" in line for line in str(report).split("\n")
+    )
+
+
+def test_a_pass_in_parts_has_an_entry_for_the_whole():
+    report = optimize(trained(Net()), conv_bn_folding=False, linear_bn_folding=False).report
+    assert report["weights_prepack: linears"].done == ("hidden", "head")
+    assert report["weights_prepack"].done == ("conv", "hidden", "head")
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore::corestream.errors.CorestreamWarning")
+def test_inference_mode_and_autocast_of_the_caller_do_not_matter(dtype):
+    model = trained(Net())
+    with torch.inference_mode(), torch.autocast("cpu", torch.float16):
+        fast = optimize(model, dtype, example_inputs=IMAGES.clone(), tolerance=0.5)
+        assert torch.is_inference_mode_enabled()
+        assert torch.get_autocast_dtype("cpu") is torch.float16
+    assert_same(run(fast, IMAGES), run(model, IMAGES), dtype or torch.float32)
+    fast.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        built = trained(Net())
+    assert_same(run(optimize(built, example_inputs=IMAGES), IMAGES), run(built, IMAGES))
+
+
+def test_example_inputs_are_not_written_to():
+    class Writes(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.add_(1))
+
+    x = torch.zeros(2, 4)
+    optimize(nn.Sequential(Writes(4, 4), nn.Linear(4, 4)).eval(), example_inputs=x)
+    assert x.eq(0).all()
 
 
 def test_knobs_overrule_the_level():
@@ -253,6 +306,44 @@ def test_low_precision_keeps_dtypes_and_the_exact_state(dtype, has_inputs):
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore::corestream.errors.CorestreamWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_result_can_be_compiled_exported_and_traced(dtype):
+    fast = optimize(trained(Net()), dtype)
+    expected = run(fast, IMAGES)
+    with torch.no_grad():
+        forms = {
+            "compile": torch.compile(fast, backend="aot_eager"),
+            "export": torch.export.export(fast, (IMAGES,)).module(),
+            "trace": torch.jit.trace(fast, IMAGES),
+        }
+        for form in forms.values():
+            assert_same(form(IMAGES), expected, dtype or torch.float32)
+    torch.compiler.reset()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.filterwarnings("ignore::corestream.errors.CorestreamWarning")
+def test_recurrent_layers_stay_where_there_is_no_kernel(monkeypatch):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.start = nn.Linear(4, 8), nn.Linear(4, 6)
+            self.lstm = nn.LSTM(8, 6, batch_first=True)
+
+        def forward(self, x):
+            start = self.start(x[:, :1].transpose(0, 1))
+            return self.lstm(self.embed(x), hx=(start, start))
+
+    monkeypatch.setattr("corestream.optimization.cast.can_pack", lambda _: False)
+    model, x = Recurrent().eval(), torch.linspace(-1, 1, 40).view(2, 5, 4)
+    fast = optimize(model, torch.bfloat16, example_inputs=x)
+    assert fast.report["dtype"].done == ("embed", "start")
+    assert "no kernel" in fast.report["dtype"].skipped["lstm"]
+    assert_same(run(fast, x), run(model, x), torch.bfloat16)
+
+
 @pytest.mark.filterwarnings("ignore::corestream.errors.CorestreamWarning")
 def test_a_forward_that_fails_leaves_no_autocast_behind():
     fast = optimize(trained(Net()), torch.bfloat16)
@@ -277,6 +368,10 @@ WRONG = {
     "dtype": (lambda: optimize(Net().eval(), torch.int8), ValueError, "dtype must be"),
     "auto": (lambda: optimize(Net().eval(), "auto"), ValueError, "example_inputs"),
     "no module": (lambda: optimize(len), TypeError, "model must be an nn.Module"),
+    "inplace": (lambda: optimize(Net().eval(), inplace="no"), ValueError, "inplace must be True"),
+    "knob": (lambda: optimize(Net().eval(), concat_linear="y"), ValueError, "concat_linear must"),
+    "tolerance": (lambda: optimize(Net().eval(), tolerance=-1), ValueError, "tolerance must be"),
+    "NaN": (lambda: optimize(Net().eval(), tolerance=float("nan")), ValueError, "tolerance must"),
     "inputs": (lambda: optimize(Net().eval(), example_inputs=3), TypeError, "example_inputs must"),
     "script": (lambda: optimize(torch.jit.script(nn.ReLU()).eval()), TypeError, "graph is fixed"),
     "compiled": (lambda: optimize(torch.compile(Net().eval())), TypeError, "compiled"),

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from corestream.errors import CorestreamWarning
 from corestream.measure import ModelInputs, Timing
+from corestream.nn import ConcatLinear
 from corestream.optimization import optimize, trial
 from corestream.optimization.plan import Edit, Plan
 from corestream.optimization.trial import Rules, Trial
-from tests.unit.optimization.models import Net, trained
+from tests.unit.optimization.models import Attention, Net, trained
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
 
@@ -135,3 +137,38 @@ def test_auto_takes_a_dtype_that_gains(timings, monkeypatch, inplace):
     timings["after"] = 1.0
     slow = optimize(trained(Net()), "auto", example_inputs=IMAGES, inplace=inplace)
     assert slow.report.dtype == "float32"
+
+
+ROWS = torch.linspace(-1, 1, 2 * 5 * 32).view(2, 5, 32)
+
+
+def test_layers_of_one_product_have_memory_of_their_own(timings):
+    timings["after"] = 0.5
+    model = Attention().eval()
+    fast = optimize(model, example_inputs=ROWS)
+    assert fast.report["concat_linear"].done == ("query", "key", "value")
+    with torch.no_grad():
+        expected = fast(ROWS)
+        for parameter in model.parameters():
+            parameter.zero_()
+        assert fast(ROWS).equal(expected)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_one_product_stays_one_through_a_cast_and_back(timings, monkeypatch, inplace):
+    monkeypatch.setattr("corestream.optimization.products.product_speedup", lambda *_: 3.0)
+    timings["after"] = 0.5
+    options = {"example_inputs": ROWS, "inplace": inplace}
+    model = Attention().eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    fast = optimize(model, torch.bfloat16, tolerance=0.5, **options)
+    assert fast.report["dtype"].done == ("query", "key", "value")
+    assert {type(layer) for layer in fast.children()} == {ConcatLinear}
+    assert fast.query.weight.dtype is torch.bfloat16
+    assert all(value.equal(state[name]) for name, value in fast.state_dict().items())
+    model = Attention().eval()
+    with pytest.warns(CorestreamWarning, match="stays in float32"):
+        fast = optimize(model, torch.bfloat16, tolerance=1e-5, **options)
+    assert {type(layer) for layer in fast.children()} == {ConcatLinear}
+    assert fast.query.weight.dtype is torch.float32
+    assert not fast._forward_hooks
