@@ -15,25 +15,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 import corestream
-from benchmarks.cnn import mobilenet_v2
 from benchmarks.machine import core_ids
 from benchmarks.measure import Effort, interleave, ratios
 from benchmarks.models import freeze
 from benchmarks.models_on_cores import in_ended_thread
 from benchmarks.report import Report, Row, Target, figure, print_report, save_report
-from benchmarks.shufflenet import shufflenet_v2
+from benchmarks.zoo import build
 from corestream.onednn import keep_tensor_memory, tensor_memory
 
 NAME = "allocator"
 TITLE = "a stream per core, fp32: CPU time of a call as torch has it over that with kept memory"
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "MobileNetV2": mobilenet_v2,
-    "ShuffleNetV2": shufflenet_v2,
-}
+MODELS = ("MobileNetV2", "ShuffleNetV2")
 
 # Images of a stream's part of a call. One costs no more than noise: the target is about that.
 BATCHES = (8, 32)
@@ -49,8 +44,7 @@ def subject(model: str, *, batch: int) -> Callable[[int], Turn]:
     image = torch.zeros(batch, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 
     def make() -> Any:
-        torch.manual_seed(0)
-        module: Any = MODELS[model]().eval().requires_grad_(False)
+        module: Any = build(model)
         return freeze(module.to(memory_format=torch.channels_last), (image,))
 
     streams = corestream.MultiStreamModule(in_ended_thread(make), len(ids), corestream.CPUPool(ids))
