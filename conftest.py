@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 pytest_plugins = ["pytester", "tests.plugins.no_skips", "tests.plugins.state_guard"]
+
+# A shell that starts a job in the background has it ignore interrupts, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent / "tests"
 

@@ -129,7 +129,8 @@ def thread_creation_failure() -> None:
             print("the second stream failed")
     else:
         print("there is no second stream")
-    support.wait_until(lambda: support.os_threads() == before)
+    # Fewer: a thread of the case before was still ending when they were counted.
+    support.wait_until(lambda: support.os_threads() <= before)
     with corestream.TaskExecutor(pool) as executor:
         print(executor.submit(max, 1, 2).get())
 
