@@ -22,6 +22,7 @@ from corestream.lowering.heap import used_bytes
 from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
 from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure.inputs import ModelInputs
+from corestream.nn.store import CHANNELS_LAST
 
 # Runs of a shape until TorchScript has profiled and compiled for it.
 _RUNS_TO_SETTLE = 2
@@ -213,7 +214,6 @@ def _trace_channels_last(
 
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _has_convolutions(model: nn.Module) -> bool:
@@ -222,7 +222,7 @@ def _has_convolutions(model: nn.Module) -> bool:
 
 def _in_channels_last(model: nn.Module) -> nn.Module:
     def convert(tensor: Tensor) -> Tensor:
-        memory_format = _CHANNELS_LAST.get(tensor.dim())
+        memory_format = CHANNELS_LAST.get(tensor.dim())
         if memory_format is None or not tensor.is_floating_point():
             return tensor
         return tensor.contiguous(memory_format=memory_format)
