@@ -1,8 +1,8 @@
 """Imports go downwards only; what chooses CPUs or launches processes never loads torch.
 
-cli -> serve, tune, doctor -> lowering -> runtime, optimization, quantization -> cpu -> errors, and
-launch -> cpu, errors. A new package gets its line in ALLOWED. What the runtime asks of `lowering`
-goes through one private door, `_lowering` (docs/decisions/0010).
+cli -> serve, tuning, bench, doctor -> lowering -> runtime, optimization, quantization -> cpu -> errors,
+and launch, topo -> cpu, errors. A new package gets its line in ALLOWED. What the runtime asks of
+`lowering` goes through one private door, `_lowering` (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from pathlib import Path
 from tests.api.source_tree import PACKAGE, module_parts, package_modules, parse, show
 
 _OPERATORS = {"errors", "ops", "nn"}
-_MIDDLE = {"runtime", "optimization", "lowering", "quantization", "measure", "onednn"}
+_MIDDLE = {"runtime", "optimization", "lowering", "quantization", "measure", "onednn", "profiles"}
 _BELOW_TOOLS = {"cpu", "optim"} | _OPERATORS | _MIDDLE
+_TOOLS = {"serve", "tuning", "bench", "doctor", "launch", "topo"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "cpu": {"errors"},
     "launch": {"cpu", "errors"},
+    "topo": {"cpu", "errors"},
+    "profiles": {"cpu", "errors"},
     "ops": {"errors"},
     "nn": {"errors", "ops"},
     "optim": {"errors", "ops"},
-    "runtime": {"cpu", "errors"},
+    "runtime": {"cpu", "errors", "profiles"},
     "measure": {"errors"},
     "onednn": {"cpu", "errors"},
     "optimization": {"cpu", "measure"} | _OPERATORS,
@@ -32,12 +35,13 @@ ALLOWED: dict[str, set[str]] = {
     "lowering": {"cpu", "measure", "optimization", "runtime"} | _OPERATORS,
     "quantization": {"cpu", "measure"} | _OPERATORS,
     "serve": _BELOW_TOOLS,
-    "tune": _BELOW_TOOLS,
+    "tuning": _BELOW_TOOLS,
+    "bench": _BELOW_TOOLS,
     "doctor": _BELOW_TOOLS,
-    "cli": {"serve", "tune", "doctor", "launch"} | _BELOW_TOOLS,
-    "__main__": {"cli", "serve", "tune", "doctor", "launch"} | _BELOW_TOOLS,
+    "cli": _TOOLS | _BELOW_TOOLS,
+    "__main__": {"cli"} | _TOOLS | _BELOW_TOOLS,
 }
-TORCH_FREE = {"errors", "cpu", "launch"}
+TORCH_FREE = {"errors", "cpu", "launch", "topo"}
 NATIVE = {"_core", "_torch"}
 
 

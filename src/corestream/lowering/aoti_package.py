@@ -119,7 +119,7 @@ class _CallFormat:
         return cls(_contract(folder, ANY_BATCH), by_batch, in_spec, out_spec, folder)
 
     def flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        from corestream.lowering.structure import flat_leaves
+        from corestream.runtime.flat_calls import flat_leaves
 
         leaves = flat_leaves(args, kwargs, spec=self.in_spec)
         return self.by_batch.get(_batch_size(leaves), self.contract).fit(leaves)

@@ -7,28 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.export._tree_utils import reorder_kwargs
 from torch.utils import _pytree as pytree
 
 from corestream.measure.inputs import ModelInputs
+from corestream.runtime.flat_calls import flat_leaves
 
 # What may stand beside tensors in a result, as a part of the graph.
 _CONSTANTS = (type(None), bool, int, float, str)
-
-
-def flat_leaves(args: tuple[Any, ...], kwargs: dict[str, Any], *, spec: Any) -> list[Any]:
-    """The leaves of arguments that are built as those the model was lowered with.
-
-    Raises:
-        TypeError: They are built differently.
-    """
-    leaves, found = pytree.tree_flatten((args, reorder_kwargs(kwargs, spec)))
-    if found != spec:
-        raise TypeError(
-            f"the arguments must have the structure the model was lowered with, {spec}; got "
-            f"{found}; pass them as in example_inputs"
-        )
-    return leaves
 
 
 @dataclass(frozen=True)

@@ -77,19 +77,15 @@ def _loaded_package_callee(module: Any, *, num_streams: int) -> _torch.Callee:
 
 def _with_structure(callee: _torch.AOTInductorCallee) -> _torch.Callee:
     import torch
-    from torch.export._tree_utils import reorder_kwargs
     from torch.utils import _pytree as pytree
+
+    from corestream.runtime.flat_calls import flat_leaves
 
     in_text, out_text = callee.call_spec()
     in_spec, out_spec = pytree.treespec_loads(in_text), pytree.treespec_loads(out_text)
 
     def flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        leaves, spec = pytree.tree_flatten((args, reorder_kwargs(kwargs, in_spec)))
-        if spec != in_spec:
-            raise TypeError(
-                f"the arguments must have the structure the package was compiled for, {in_spec}; "
-                f"got {spec}; pass them as in the export's example inputs"
-            )
+        leaves = flat_leaves(args, kwargs, spec=in_spec)
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
     def unflatten(tensors: list[torch.Tensor]) -> Any:
