@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         action="store_true",
         help=f"the scaling curve of {SCALING_MODEL} too; of itself from {SCALING_CORES} cores",
     )
+    parser.add_argument(
+        "--around",
+        type=shlex.split,
+        default=(),
+        metavar="COMMAND",
+        help="run `COMMAND begin` before each round and `COMMAND end` after it: to hold back "
+        "what else this machine does",
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the rows' files")
     parser.add_argument("--docs", type=Path, help="folder for the pages; docs/results")
     return parser.parse_args(arguments)
@@ -71,6 +80,7 @@ def _effort(options: argparse.Namespace) -> Effort:
         least_rounds=min(rounds, effort.least_rounds),
         seconds=effort.seconds,
         budget_s=options.seconds or effort.budget_s,
+        around=options.around,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Effort:
         budget_s: No further round starts after so many seconds.
         load_timeout_s: How long an entrant may take to load (and to compile) its model.
         turn_timeout_s: How long a turn may take.
+        around: A command that is run with "begin" before each round and with "end" after it.
     """
 
     rounds: int = 12
@@ -40,6 +42,7 @@ class Effort:
     budget_s: float = 75.0
     load_timeout_s: float = 900.0
     turn_timeout_s: float = 180.0
+    around: Sequence[str] = ()
 
 
 QUICK = Effort(rounds=2, least_rounds=2, seconds=0.05, budget_s=20.0)
@@ -118,12 +121,32 @@ def _take_turns(
         if index >= effort.least_rounds and time.monotonic() > end:
             return
         show(f"round {index + 1}")
-        for name, process in list(running.items()):
-            try:
-                samples = process.measure(effort.seconds, timeout_s=effort.turn_timeout_s)
-            except EntrantError as error:
-                found[name].update(status="failed", reason=str(error))
-                process.close()
-                del running[name]
-            else:
-                found[name]["seconds"].append(statistics.median(samples))
+        with _quiet(effort.around):
+            _take_round(running, found, effort=effort)
+
+
+def _take_round(
+    running: dict[str, EntrantProcess], found: dict[str, dict[str, Any]], *, effort: Effort
+) -> None:
+    for name, process in list(running.items()):
+        try:
+            samples = process.measure(effort.seconds, timeout_s=effort.turn_timeout_s)
+        except EntrantError as error:
+            found[name].update(status="failed", reason=str(error))
+            process.close()
+            del running[name]
+        else:
+            found[name]["seconds"].append(statistics.median(samples))
+
+
+@contextmanager
+def _quiet(command: Sequence[str]) -> Iterator[None]:
+    """Tells whoever schedules this machine's other work to hold it back for a round."""
+    if not command:
+        yield
+        return
+    subprocess.run([*command, "begin"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, "end"], check=True)
