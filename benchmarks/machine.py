@@ -71,19 +71,25 @@ class CPUTime:
 
     total: int
     stolen: int
+    idle: int
 
     @classmethod
     def read(cls) -> CPUTime:
         try:
             fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         except OSError:
-            return cls(0, 0)
+            return cls(0, 0, 0)
         ticks = [int(field) for field in fields]
-        return cls(sum(ticks), ticks[7])
+        return cls(sum(ticks), ticks[7], ticks[3] + ticks[4])
 
     def stolen_since(self, start: CPUTime) -> float:
         """The share that the hypervisor gave to others since `start`."""
         return (self.stolen - start.stolen) / max(1, self.total - start.total)
+
+    def lost_since(self, start: CPUTime, *, own_ticks: int) -> float:
+        """The share that the hypervisor and other processes took, if ours took `own_ticks`."""
+        total = self.total - start.total
+        return max(0, total - (self.idle - start.idle) - own_ticks) / max(1, total)
 
 
 def onednn_product(left: Tensor, right: Tensor) -> Tensor:

@@ -99,6 +99,12 @@ def _heading(rows: Sequence[RowResult], measured: Sequence[RowResult]) -> list[s
     row = (measured or rows)[0]
     machine, dates = row["machine"], sorted(entry["time"] for entry in rows)
     stolen = max((entry["stolen"] for entry in measured), default=0.0)
+    losses = [
+        share
+        for entry in measured
+        for entrant in entry["entrants"].values()
+        for share in entrant.get("lost", [])
+    ]
     rounds = sorted(len(values) for entry in measured for values in [entry["peak"]]) or [0]
     return [
         f"# {machine['cpu']}, {row['num_cores']} cores",
@@ -107,7 +113,8 @@ def _heading(rows: Sequence[RowResult], measured: Sequence[RowResult]) -> list[s
             f"Measured from {dates[0]} to {dates[-1]}: kernel {machine['kernel']}, torch "
             f"{machine['torch']} ({machine['capability']}), Python {machine['python']}; "
             f"{rounds[0]} to {rounds[-1]} rounds a row; the hypervisor took at most {stolen:.1%} "
-            "of a row's CPU time."
+            f"of a row's CPU time, it and other processes {percentile(losses or [0.0], 90):.1%} or "
+            "less of nine turns in ten."
         ),
         "",
         (
