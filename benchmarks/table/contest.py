@@ -68,7 +68,8 @@ def measure(
     Returns:
         For each entrant its "label" and "status": "ok", "wrong" (the outputs differ from stock's)
         or "failed"; a "reason" if not ok; if it ran, "seconds", the median call of each round,
-        "lost", the share of the CPUs that others had meanwhile, "error", the difference of the outputs, "load_s" and "notes".
+        "lost", the share of the CPUs that others had meanwhile, "error", the difference of the
+        outputs, "load_s" and "notes".
     """
     found: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:

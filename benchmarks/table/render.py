@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.measure import Spread
+from benchmarks.measure import Spread, percentile
 from benchmarks.report import figure
 from benchmarks.table import figures
 from benchmarks.table.entrants import CORESTREAM, ENTRANTS
