@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 import corestream
 from benchmarks.peers.torch_job import DTYPES, load_inputs, load_model, make_runner
-from benchmarks.table.job import Job
+from benchmarks.table.job import Job, quiet
 from benchmarks.table.runner import Runner
 from corestream.lowering.api import lower
 
@@ -17,18 +19,32 @@ def load(job: Job, *, backend: str = "auto") -> Runner:
     """As many streams as the job says."""
     inputs = load_inputs(job)
     pool = corestream.CPUPool(job.core_ids)
-    lowered = lower(
-        load_model(job),
-        inputs,
-        backend=backend,
-        dtype=None if job.dtype == "fp32" else DTYPES[job.dtype],
-        num_streams=job.num_streams,
-        cpu_pool=pool,
-    )
+    with _quiet_while_measuring(job) as progress:
+        lowered = lower(
+            load_model(job),
+            inputs,
+            backend=backend,
+            dtype=None if job.dtype == "fp32" else DTYPES[job.dtype],
+            num_streams=job.num_streams,
+            cpu_pool=pool,
+            progress=progress,
+        )
     module = corestream.MultiStreamModule(lowered, job.num_streams, pool)
     with torch.inference_mode():
         module.warm_up(*inputs)
     return make_runner(module, inputs, notes={"backend": lowered.backend})
+
+
+@contextmanager
+def _quiet_while_measuring(job: Job) -> Iterator[Callable[[str, float], object]]:
+    """What "auto" measures decides the whole row."""
+    with ExitStack() as stack:
+
+        def progress(step: str, _: float) -> None:
+            if step == "measuring":
+                stack.enter_context(quiet(job.around))
+
+        yield progress
 
 
 def load_one(job: Job) -> Runner:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from benchmarks.machine import CPUTime
 from benchmarks.models import DTYPES
 from benchmarks.table.entrants import Entrant
-from benchmarks.table.job import Job, read_arrays
+from benchmarks.table.job import Job, quiet, read_arrays
 from benchmarks.table.process import EntrantError, EntrantProcess
 from corestream.measure.numerics import compare
 
@@ -108,7 +107,10 @@ def _judge(process: EntrantProcess, job: Job) -> dict[str, Any]:
         return {"status": "ok"}
     expected = read_arrays(job.path(f"expected-{job.batch}.npz"))
     difference = compare(
-        outputs, [torch.from_numpy(array) for array in expected], dtype=DTYPES[job.dtype]
+        outputs,
+        [torch.from_numpy(array) for array in expected],
+        dtype=DTYPES[job.dtype],
+        tolerance=job.facts()["tolerances"][str(job.batch)][job.dtype],
     )
     if difference.is_within:
         return {"status": "ok", "error": difference.error}
@@ -127,7 +129,7 @@ def _take_turns(
         if index >= effort.least_rounds and time.monotonic() > end:
             return
         show(f"round {index + 1}")
-        with _quiet(effort.around):
+        with quiet(effort.around):
             _take_round(running, found, effort=effort)
 
 
@@ -158,16 +160,3 @@ def _take_turn(process: EntrantProcess, effort: Effort) -> tuple[float, float]:
             break
     lost, seconds = min(turns)
     return seconds, lost
-
-
-@contextmanager
-def _quiet(command: Sequence[str]) -> Iterator[None]:
-    """Tells whoever schedules this machine's other work to hold it back for a round."""
-    if not command:
-        yield
-        return
-    subprocess.run([*command, "begin"], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run([*command, "end"], check=True)

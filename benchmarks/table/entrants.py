@@ -52,9 +52,13 @@ PEAK = "peak"
 
 
 def _ipex_environ() -> dict[str, str]:
-    """IPEX's streams need Intel's OpenMP to be loaded before anything else."""
+    """IPEX's streams need Intel's OpenMP to be loaded before anything else.
+
+    Its import starts Inductor's compiling processes, which outlive a process that is killed.
+    """
     found = sorted(IPEX_PYTHON.parents[1].glob("**/libiomp5.so"))
-    return {"LD_PRELOAD": str(found[0])} if found else {}
+    preload = {"LD_PRELOAD": str(found[0])} if found else {}
+    return preload | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 ENTRANTS: dict[str, Entrant] = {

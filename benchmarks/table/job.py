@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,6 +29,7 @@ class Job:
         core_ids: The cores to run on; one thread on each.
         num_streams: Of those entrants that have streams.
         folder: Where `prepare` has put weights, inputs and expected outputs.
+        around: See `Effort.around`; for an entrant that measures by itself while it loads.
     """
 
     model: str
@@ -35,6 +39,7 @@ class Job:
     core_ids: list[int]
     num_streams: int
     folder: str
+    around: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def num_threads(self) -> int:
@@ -46,12 +51,30 @@ class Job:
     def inputs(self) -> Arrays:
         return read_arrays(self.path(f"inputs-{self.batch}.npz"))
 
+    def facts(self) -> dict[str, Any]:
+        """Operations of an item, bytes of weights, limits on errors."""
+        facts: dict[str, Any] = json.loads(self.path("facts.json").read_text())
+        return facts
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         return cls(**json.loads(text))
+
+
+@contextmanager
+def quiet(command: Sequence[str]) -> Iterator[None]:
+    """Tells whoever schedules this machine's other work to hold it back meanwhile."""
+    if not command:
+        yield
+        return
+    subprocess.run([*command, "begin"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, "end"], check=True)
 
 
 def read_arrays(path: Path) -> Arrays:

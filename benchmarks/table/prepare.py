@@ -13,17 +13,27 @@ import torch
 
 from benchmarks import zoo
 from benchmarks.table.job import write_arrays
+from corestream.measure import ModelInputs, default_tolerance, tolerance_in
 
 
 def prepare(model_name: str, folder: Path, *, batches: list[int]) -> None:
     model = zoo.build(model_name)
     torch.save(model.state_dict(), folder / "weights.pt")
+    tolerances = {}
     for batch in batches:
         inputs = zoo.example_inputs(model_name, batch=batch)
         write_arrays(folder / f"inputs-{batch}.npz", [tensor.numpy() for tensor in inputs])
         with torch.no_grad():
-            write_arrays(folder / f"expected-{batch}.npz", [model(*inputs).numpy()])
+            expected = model(*inputs)
+        write_arrays(folder / f"expected-{batch}.npz", [expected.numpy()])
+        tolerances[str(batch)] = {
+            "fp32": default_tolerance(torch.float32),
+            "bf16": tolerance_in(
+                model, ModelInputs(inputs, {}), expected=expected, dtype=torch.bfloat16
+            ),
+        }
     facts = {
+        "tolerances": tolerances,
         "flops": zoo.count_flops(model_name, model),
         "weight_bytes": sum(tensor.nbytes for tensor in model.parameters()),
     }

@@ -117,6 +117,7 @@ class Bench:
             core_ids=self._core_ids,
             num_streams=1 if row.mode == "latency" else min(len(self._core_ids), row.batch),
             folder=str(folder),
+            around=list(self._effort.around),
         )
         before = CPUTime.read()
         found = measure(
@@ -129,7 +130,7 @@ class Bench:
         peak = found.pop(PEAK).get("seconds", [])
         return result | {
             "stolen": CPUTime.read().stolen_since(before),
-            "flops": json.loads((folder / "facts.json").read_text())["flops"],
+            "flops": job.facts()["flops"],
             "peak": [1e9 / seconds for seconds in peak],
             "entrants": found,
         }

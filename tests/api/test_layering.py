@@ -1,8 +1,8 @@
 """Imports go downwards only; what chooses CPUs or launches processes never loads torch.
 
-cli -> serve, tuning, bench, doctor -> lowering -> runtime, optimization, quantization -> cpu -> errors,
-and launch, topo -> cpu, errors. A new package gets its line in ALLOWED. What the runtime asks of
-`lowering` goes through one private door, `_lowering` (docs/decisions/0010).
+cli -> serve, tuning, bench, doctor -> lowering -> runtime, optimization, quantization -> cpu ->
+errors, and launch, topo -> cpu, errors. A new package gets its line in ALLOWED. What the runtime
+asks of `lowering` goes through one private door, `_lowering` (docs/decisions/0010).
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def lower(
         batch_sizes: Sizes of dim 0 that a stream gets, and that must be fast; None: those of
             the parts that the example is split into.
         tolerance: How far results may be from the model's, as ``corestream.measure.compare``
-            measures it; None: what rounding in the dtype allows.
+            measures it; None: what rounding in the dtype allows, and for a ``dtype`` that is given
+            what the model itself loses in it (``corestream.measure.tolerance_in``).
         cache: Keep what AOTInductor compiled on disk, and take it from there; a path is the folder
             to use.
         progress: Called with what is being done and the share that is done; None: a bar on

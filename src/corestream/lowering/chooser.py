@@ -99,6 +99,7 @@ class Chooser:
         self._notes = list(notes)
         self._on_step = on_step
         self._probes: list[Probe] = []
+        self._limits: dict[tuple[str, torch.dtype], float] = {}
         self._is_given_up = threading.Event()
 
     def give_up(self) -> None:
@@ -184,7 +185,7 @@ class Chooser:
             on_stream = probe.is_usual or not specialises
             args, kwargs = probe.inputs.args, probe.inputs.kwargs
             actual = task.run_sync(*args, **kwargs) if on_stream else artifact.call(args, kwargs)
-            found = probe.judge(actual, dtype=dtype, tolerance=self._tolerance)
+            found = probe.judge(actual, dtype=dtype, tolerance=self._limit(probe, dtype))
             if not found.is_within:
                 return replace(found, reason=f"wrong for {probe.name}: {found.reason}")
             if worst is None or found.error > worst.error:
@@ -192,6 +193,16 @@ class Chooser:
         if worst is None:
             raise LoweringError("there must be a probe; got none; this is a mistake of corestream")
         return worst
+
+    def _limit(self, probe: Probe, dtype: torch.dtype | None) -> float | None:
+        """The caller's, or that of the dtype, which is wider where it was the caller's choice."""
+        is_asked = dtype is not None and None not in self._dtypes
+        if self._tolerance is not None or dtype is None or not is_asked:
+            return self._tolerance
+        key = probe.name, dtype
+        if key not in self._limits:
+            self._limits[key] = probe.limit_of(self._request.model, dtype=dtype)
+        return self._limits[key]
 
     def _measure(self, usable: list[_Candidate]) -> dict[str, Timing]:
         """What a round takes in which each stream runs one of the largest batches, by name."""

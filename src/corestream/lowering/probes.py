@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from corestream.errors import LoweringError
 from corestream.lowering.backend import LoweringRequest
 from corestream.measure.inputs import ModelInputs
 from corestream.measure.numerics import Difference, compare
+from corestream.measure.precision import tolerance_in
 
 _PRECISION = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -32,6 +33,10 @@ class Probe:
         """How far `actual` is from what the model returned, where `dtype` was computed in."""
         computed_in = lowest_precision(self.expected, self.inputs.tensors(), dtype)
         return compare(actual, self.expected, dtype=computed_in, tolerance=tolerance)
+
+    def limit_of(self, model: nn.Module, *, dtype: torch.dtype) -> float:
+        """What a result may differ by for those who asked for `dtype`."""
+        return tolerance_in(model, self.inputs, expected=self.expected, dtype=dtype)
 
 
 def lowest_precision(*sources: Any) -> torch.dtype:

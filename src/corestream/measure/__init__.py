@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from corestream.measure.inputs import ModelInputs
 from corestream.measure.numerics import Difference, compare, default_tolerance
+from corestream.measure.precision import tolerance_in
 from corestream.measure.timing import Timing, compare_times, is_faster, speedup
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "default_tolerance",
     "is_faster",
     "speedup",
+    "tolerance_in",
 ]

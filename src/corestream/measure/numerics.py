@@ -74,7 +74,12 @@ def default_tolerance(dtype: torch.dtype) -> float:
 
 
 def compare(
-    actual: Any, expected: Any, *, dtype: torch.dtype, tolerance: float | None = None
+    actual: Any,
+    expected: Any,
+    *,
+    dtype: torch.dtype,
+    tolerance: float | None = None,
+    same_dtypes: bool = True,
 ) -> Difference:
     """Compares two outputs of a model, however nested.
 
@@ -88,6 +93,7 @@ def compare(
         expected: What it should be.
         dtype: The lowest precision of the two runs; it decides the tolerance.
         tolerance: A limit of your own on `Difference.error`; None for the dtype's.
+        same_dtypes: Whether tensors must have the dtypes of those expected.
 
     Returns:
         The verdict, with the worst place and the reason.
@@ -104,7 +110,7 @@ def compare(
     """
     limit = default_tolerance(dtype) if tolerance is None else tolerance
     worst = Difference(True, 0.0, limit, "output", "")
-    for where, error, reason in _differences(actual, expected, "output"):
+    for where, error, reason in _differences(actual, expected, "output", same_dtypes):
         if error > limit:
             reason = reason or f"{where} differs by {error:.2g}, more than {limit:.2g}"
             if worst.is_within or error > worst.error:
@@ -115,11 +121,15 @@ def compare(
 
 
 def _differences(
-    actual: Any, expected: Any, where: str, inside: frozenset[int] = frozenset()
+    actual: Any,
+    expected: Any,
+    where: str,
+    same_dtypes: bool,
+    inside: frozenset[int] = frozenset(),
 ) -> Iterator[tuple[str, float, str]]:
     """(place, error, reason) of each leaf, or of the container that cannot be walked further."""
     if isinstance(expected, Tensor):
-        yield where, *_tensor_error(actual, expected, where)
+        yield where, *_tensor_error(actual, expected, where, same_dtypes)
         return
     if _kind(actual) != _kind(expected):
         yield where, math.inf, f"{where} is {_short(actual)} instead of {_short(expected)}"
@@ -134,7 +144,8 @@ def _differences(
         yield where, math.inf, text
         return
     for key, value in entries.items():
-        yield from _differences(others[key], value, f"{where}[{key!r}]", inside | {id(expected)})
+        place = f"{where}[{key!r}]"
+        yield from _differences(others[key], value, place, same_dtypes, inside | {id(expected)})
 
 
 def _kind(value: Any) -> Any:
@@ -166,16 +177,18 @@ def _is_only_itself(value: Any) -> bool:
 
 def _value_error(actual: Any, expected: Any, where: str) -> tuple[float, str]:
     if isinstance(expected, float):
-        return _tensor_error(torch.tensor(actual), torch.tensor(expected), where)
+        return _tensor_error(torch.tensor(actual), torch.tensor(expected), where, True)
     if actual is expected or _is_only_itself(expected) or actual == expected:
         return 0.0, ""
     return math.inf, f"{where} is {_short(actual)} instead of {_short(expected)}"
 
 
-def _tensor_error(actual: Any, expected: Tensor, where: str) -> tuple[float, str]:
+def _tensor_error(
+    actual: Any, expected: Tensor, where: str, same_dtypes: bool
+) -> tuple[float, str]:
     if not isinstance(actual, Tensor):
         return math.inf, f"{where} is {_short(actual)} instead of a tensor"
-    for name in ("dtype", "shape", "layout"):
+    for name in ("dtype", "shape", "layout")[0 if same_dtypes else 1 :]:
         found, wanted = getattr(actual, name), getattr(expected, name)
         if found != wanted:
             return math.inf, f"{where} has {name} {_short(found)} instead of {_short(wanted)}"

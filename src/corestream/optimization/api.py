@@ -73,7 +73,8 @@ def optimize(
         exact_state_dict: Keep what it takes to give the state's exact values back. False: values
             are those that are computed with, and bfloat16 halves the memory of weights.
         tolerance: A limit of your own on the error of outputs, as `corestream.measure.compare`
-            has it; None for the dtype's.
+            has it; None for the dtype's, and for one that is given what the model itself loses
+            in it (`corestream.measure.tolerance_in`).
 
     Returns:
         The optimized model, whose parameters need no gradient. Its `report`, or
@@ -181,7 +182,8 @@ class _Job:
 
     def _cast_as_asked(self, dtype: torch.dtype) -> None:
         gain = self._product_speedup(dtype)
-        found = self._attempt(dtype, Rules(may_cost=True, dtype=dtype))
+        limit = self.trial.tolerance_in(dtype)
+        found = self._attempt(dtype, Rules(may_cost=True, dtype=dtype, tolerance=limit))
         if found.rolled_back is not None:
             _warn(f"the model stays in {_name(self.dtype)}: {found.rolled_back}")
         measured = found.speedup or gain

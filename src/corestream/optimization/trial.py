@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from corestream.measure.inputs import ModelInputs
 from corestream.measure.numerics import Difference, compare
+from corestream.measure.precision import tolerance_in
 from corestream.measure.timing import Timing, compare_times, is_faster, speedup
 from corestream.optimization.plan import Edit, Modules, Plan
 from corestream.optimization.report import PassReport
@@ -30,11 +31,13 @@ class Rules:
         must_pay: Also if they bring no gain beyond noise.
         may_cost: Not for taking time, since the caller asked for them.
         dtype: What products are computed in after them, which decides the tolerance.
+        tolerance: A wider one than the dtype's, where the dtype was asked for.
     """
 
     must_pay: bool = False
     may_cost: bool = False
     dtype: torch.dtype | None = None
+    tolerance: float | None = None
 
 
 @dataclass
@@ -88,6 +91,12 @@ class Trial:
         timings = self._time({"before": original, "after": self.root})
         return speedup(timings["after"], timings["before"])
 
+    def tolerance_in(self, dtype: torch.dtype) -> float | None:
+        """What the model as it is may lose by a cast; None: what was said, or the default."""
+        if self._inputs is None or self._tolerance is not None:
+            return None
+        return tolerance_in(self.root, self._inputs, expected=self._expected, dtype=dtype)
+
     def snapshot(self) -> nn.Module:
         """The model as it is now, over the same leaves."""
         return copy_structure(self.root, keep=[*tensors_of(self.root), *leaves(self.root)])
@@ -100,7 +109,7 @@ class Trial:
         done = tuple(name for each in made for name in each.edit.names)
         if not made or not has_inputs:
             return PassReport(name, done, failed)
-        difference = self._difference_of_a_run(rules.dtype or self.dtype)
+        difference = self._difference_of_a_run(rules.dtype or self.dtype, rules.tolerance)
         gain, reason = None, None
         if not difference.is_within:
             reason = difference.reason
@@ -158,13 +167,14 @@ class Trial:
         with torch.no_grad():
             return self._inputs.map(Tensor.clone).call(model)
 
-    def _difference(self, dtype: torch.dtype) -> Difference:
+    def _difference(self, dtype: torch.dtype, tolerance: float | None = None) -> Difference:
         actual = self._run(self.root)
-        return compare(actual, self._expected, dtype=dtype, tolerance=self._tolerance)
+        limit = self._tolerance if tolerance is None else tolerance
+        return compare(actual, self._expected, dtype=dtype, tolerance=limit)
 
-    def _difference_of_a_run(self, dtype: torch.dtype) -> Difference:
+    def _difference_of_a_run(self, dtype: torch.dtype, tolerance: float | None) -> Difference:
         try:
-            difference = self._difference(dtype)
+            difference = self._difference(dtype, tolerance)
         except Exception as error:  # noqa: BLE001 (the model ran before: the pass has broken it)
             reason = f"the model raised {type(error).__name__}: {error}"
             return Difference(False, math.inf, 0.0, "output", reason)

@@ -54,12 +54,12 @@ def executor():
 def choose(executor, monkeypatch):
     """Chooses among backends as if they took so many seconds."""
 
-    def run(*backends, times_s=None, steps=None):
+    def run(*backends, times_s=None, steps=None, model=None, dtypes=(None,)):
         if times_s is not None:
             timings = {name: Timing((time_s,) * 3) for name, time_s in times_s.items()}
             monkeypatch.setattr(chooser_module, "compare_times", lambda calls, **_: timings)
         request = LoweringRequest(
-            model=torch.nn.ReLU().eval(),
+            model=(torch.nn.ReLU() if model is None else model).eval(),
             inputs=ModelInputs.of(torch.randn(4, 3)),
             dtype=None,
             team_size=1,
@@ -71,7 +71,7 @@ def choose(executor, monkeypatch):
             request,
             executor=executor,
             backends=backends,
-            dtypes=[None],
+            dtypes=dtypes,
             tolerance=None,
             notes=["a note"],
             on_step=(lambda text: None) if steps is None else steps.append,
@@ -83,6 +83,39 @@ def choose(executor, monkeypatch):
 
 def relu(x):
     return x.clamp(min=0)
+
+
+class Amplifier(torch.nn.Module):
+    """Loses in bf16 what no tolerance in general allows: a sum of large terms that cancel."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return (self.linear(x) + 100) - 100
+
+
+def in_bf16(model):
+    def run(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(x).float()
+
+    return run
+
+
+def test_a_dtype_that_is_asked_for_may_cost_what_it_costs_the_model(choose):
+    model = Amplifier()
+    lowered = choose(MadeUp("cast", in_bf16(model)), model=model, dtypes=[torch.bfloat16])
+    (row,) = lowered.report.candidates
+    assert 0.2 < row.error < row.error_limit <= 1.6 * row.error
+
+
+def test_a_dtype_of_corestreams_choice_may_not(choose):
+    model = Amplifier()
+    cast = MadeUp("cast", in_bf16(model))
+    with pytest.raises(LoweringError, match=r"cast bfloat16: wrong .* more than 0\.2;"):
+        choose(cast, model=model, dtypes=[None, torch.bfloat16])
 
 
 def test_the_fastest_is_kept(choose):
