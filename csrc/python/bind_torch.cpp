@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include "attention.h"
 #include "bind_allocator.h"
 #include "bind_executor.h"
 #include "errors.h"
@@ -38,6 +39,8 @@ PYBIND11_MODULE(_torch, module) {
   module.def("split_tensors", &split, py::arg("tensors"), py::arg("dims"), py::arg("lengths"));
   module.def("concat_tensors", &corestream::concat_tensors, py::arg("parts"), py::arg("dim"),
              py::call_guard<py::gil_scoped_release>());
+  module.def("has_attention_kernel", &corestream::has_attention_kernel, py::arg("dtype"),
+             py::arg("head_size"), py::arg("num_keys"));
   module.def("split_plain", &split_plain, py::arg("args"), py::arg("kwargs"), py::arg("num_parts"));
   module.def("concat_plain", &concat_plain, py::arg("outputs"));
 }

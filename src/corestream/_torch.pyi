@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 torch_version: str
@@ -74,6 +75,7 @@ def split_tensors(
     tensors: Sequence[Tensor], dims: Sequence[int], lengths: Sequence[int]
 ) -> list[list[Tensor]]: ...
 def concat_tensors(parts: Sequence[Tensor], dim: int) -> Tensor: ...
+def has_attention_kernel(dtype: torch.dtype, head_size: int, num_keys: int) -> bool: ...
 def split_plain(
     args: tuple[Any, ...], kwargs: dict[str, Any], num_parts: int
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]: ...

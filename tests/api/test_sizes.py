@@ -16,7 +16,10 @@ PYTHON_FOLDERS = ("src", "tests", "benchmarks", "examples", "scripts")
 CPP_FOLDERS = ("csrc", "include", "tests", "examples")
 
 # Called as the class that it replaces is: programs are to change their import, not their calls.
-DROP_INS = {("src/corestream/runtime/streams.py", "__init__")}
+DROP_INS = {
+    ("src/corestream/ops/attention.py", "attention"),
+    ("src/corestream/runtime/streams.py", "__init__"),
+}
 
 AnyFunction = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from corestream.lowering.cache import ModelCache
 
 # Part of the cache's key: to be raised when the way of compiling changes.
-_CODE_VERSION = 3
+_CODE_VERSION = 4
 
 # torch.export takes sizes of 0 and 1 for constants.
 _SMALLEST_OPEN_BATCH = 2
@@ -103,6 +103,7 @@ class _Plan:
 
         from corestream.lowering.aoti_export import export_program
         from corestream.lowering.aoti_inputs import InputContract, dense
+        from corestream.lowering.attention import own_attention
         from corestream.lowering.casting import in_dtype
 
         inputs = request.inputs
@@ -110,7 +111,8 @@ class _Plan:
             inputs = inputs.with_batch(max(_SMALLEST_OPEN_BATCH, batch) if is_open else batch)
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
-        program = export_program(model, inputs, dynamic_batch=is_open)
+        with own_attention(model, inputs):
+            program = export_program(model, inputs, dynamic_batch=is_open)
         leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))
         contract = InputContract.of(leaves, any_batch=is_open)
         return cls(program, contract, request.team_size, batch, is_open)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # How the generated wrapper tells the size of a constant.
 _DATA_SIZE = re.compile(r"constants_info_\[\d+\]\.data_size = (\d+);")
 
+# The code, what it was made with, and how it calls operators that are not torch's.
+_KEPT = (".wrapper.so", ".wrapper_metadata.json", ".wrapper.json")
+
 _CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -79,7 +82,7 @@ def _move_package(files: list[Path], target: Path) -> int:
     for file in files:
         if file.name.endswith(".wrapper.cpp"):
             weight_bytes += sum(map(int, _DATA_SIZE.findall(file.read_text())))
-        elif file.name.endswith((".wrapper.so", ".wrapper_metadata.json")):
+        elif file.name.endswith(_KEPT):
             shutil.move(file, target / file.name)
     return weight_bytes
 

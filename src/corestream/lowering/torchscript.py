@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from corestream import _native
+from corestream.lowering.attention import own_attention
 from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.casting import in_dtype
 from corestream.lowering.heap import used_bytes
@@ -239,9 +240,14 @@ def _in_channels_last(model: nn.Module) -> nn.Module:
 
 
 def _frozen_trace(model: nn.Module, inputs: ModelInputs) -> _Traced:
+    outputs = inputs.call(model)
+    with own_attention(model, inputs):
+        return _trace(model, inputs, outputs)
+
+
+def _trace(model: nn.Module, inputs: ModelInputs, outputs: Any) -> _Traced:
     trace: Any = torch.jit.trace
     structure = None
-    outputs = inputs.call(model)
     if not is_traceable(inputs, outputs):
         flat = FlatCalls(model, inputs=inputs, outputs=outputs)
         structure = flat.structure

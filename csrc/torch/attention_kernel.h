@@ -1,0 +1,43 @@
+// The attention of one head, as kernels for an instruction set compute it. Free of ATen and of the
+// standard library's templates: what a file compiled for AVX-512 shares with others, the linker
+// might take from it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace corestream {
+
+// Strides are in elements, between rows; elements of a row are adjacent.
+struct HeadAttention {
+  const void* query;
+  const void* key;
+  const void* value;
+  void* output;
+  int64_t query_stride;
+  int64_t key_stride;
+  int64_t value_stride;
+  int64_t output_stride;
+  int64_t num_queries;
+  int64_t num_keys;
+  int64_t head_size;  // a multiple of 16
+  // Added to the scores, of the elements' type; null for none. A stride of 0: the same for all
+  // rows.
+  const void* mask;
+  int64_t mask_stride;
+  float scale;
+  // attention_workspace_bytes() of the same shape, aligned to 64 bytes.
+  void* workspace;
+};
+
+using AttentionKernel = void (*)(const HeadAttention&);
+
+size_t attention_workspace_bytes(int64_t num_keys, int64_t head_size);
+
+#if defined(__x86_64__)
+// AVX-512 F, BW, DQ and VL; the second also AVX-512 BF16.
+void attend_fp32_avx512(const HeadAttention& head);
+void attend_bf16_avx512(const HeadAttention& head);
+#endif
+
+}  // namespace corestream

@@ -1,0 +1,7 @@
+"""Operators that PyTorch lacks, or has no fast kernel of."""
+
+from __future__ import annotations
+
+from corestream.ops.attention import attention, has_attention_kernel
+
+__all__ = ["attention", "has_attention_kernel"]
