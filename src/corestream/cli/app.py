@@ -17,14 +17,11 @@ PROGRAM = "corestream"
 # name -> (module, which has `app: typer.Typer`; the line in the list of commands). Written out, so
 # that the list needs none of the modules: some of them load torch.
 COMMANDS = {
-    "doctor": (
-        "corestream.cli.doctor",
-        "Look for what makes models slow here, and how to mend it.",
-    ),
-    "topo": ("corestream.cli.topo", "Draw the machine: caches, cores, which CPUs are ours."),
-    "tune": ("corestream.cli.tune", "Find the best streams, threads and batch by measuring."),
-    "run": ("corestream.cli.run", "Start a program, in instances with cores of their own."),
-    "bench": ("corestream.cli.bench", "Measure a model: throughput and latency, stock and ours."),
+    "doctor": ("corestream.cli.doctor", "Find what makes models slow on this machine."),
+    "topo": ("corestream.cli.topo", "Draw the machine and the CPUs that are ours."),
+    "tune": ("corestream.cli.tune", "Find the best streams, threads and batch."),
+    "run": ("corestream.cli.run", "Start a program on cores of its own."),
+    "bench": ("corestream.cli.bench", "Measure a model, stock and on streams."),
 }
 
 # Typer exports the most special of its errors only; all that it raises for wrong use are of the
