@@ -34,7 +34,7 @@ def main() -> None:
     try:
         import torch
     except ImportError as error:
-        _report("absent", reason=str(error))
+        _report("absent", reason=str(error) or "import torch raised ImportError")
         return
     from corestream.doctor.torch_facts import describe_torch
 

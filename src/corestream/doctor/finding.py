@@ -53,6 +53,16 @@ class Finding:
     fix: str = ""
 
 
+def count_of(number: int, thing: str) -> str:
+    """Return `1 thread` or `3 threads`.
+
+    Args:
+        number: How many.
+        thing: What, in the singular.
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def worst(findings: Iterable[Finding]) -> Level:
     """Return the worst level of some findings; OK if there are none.
 

@@ -154,9 +154,10 @@ def _read(stages: _Stages, variables: dict[str, str], *, products: bool) -> Fres
         missing_preloads=missing_preloads(variables),
     )
     end = " ".join([stages.end, *stages.last_words]).strip()
-    absent = stages.seen.get("absent", {}).get("reason", "")
+    absent = stages.seen.get("absent")
     if not found:
-        return FreshRun(process=process, absence=absent or end, died=not absent)
+        reason = absent["reason"] if absent else end
+        return FreshRun(process=process, absence=reason, died=absent is None)
     team = stages.seen.get("team")
     times = stages.seen.get("products", {}).get("products")
     return FreshRun(

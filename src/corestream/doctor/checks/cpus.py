@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from corestream.doctor.facts import Facts, FrequencyPolicy, ThreadFacts
-from corestream.doctor.finding import Finding, Level
+from corestream.doctor.finding import Finding, Level, count_of
 from corestream.doctor.variables import affinity_settings
 
 GROUP = "CPUs"
@@ -107,12 +107,15 @@ def masks(facts: Facts) -> Finding | None:
     groups = _groups(process.threads)
     value = f"main thread on {process.mask}"
     if groups:
-        value += f"; {len(process.threads)} threads: " + ", ".join(groups)
+        value += "; " + ", ".join(groups)
     elif process.mask_before is not None:
-        value += f", {process.mask_before} before torch was imported"
-    # A variable that did it is another check's finding, with its name.
-    if process.mask >= given or affinity_settings(facts.environ, None):
+        same = process.mask == process.mask_before
+        value += f", {'as' if same else process.mask_before} before torch was imported"
+    if process.mask >= given:
         return Finding(group=GROUP, title="masks", value=value)
+    fix = "if nobody meant to (taskset, numactl, pin), find who set it and start threads before"
+    if affinity_settings(facts.environ, None):
+        fix = "see the affinity variables below"
     return Finding(
         group=GROUP,
         title="masks",
@@ -122,13 +125,17 @@ def masks(facts: Facts) -> Finding | None:
             f"the main thread was given {given} and has {process.mask} now; threads and processes "
             f"that it starts inherit the narrow mask"
         ),
-        fix="if nobody meant to (taskset, numactl, pin), find who set it and start threads before",
+        fix=fix,
     )
 
 
 def _groups(threads: tuple[ThreadFacts, ...]) -> list[str]:
     counted = Counter(str(thread.cpus) for thread in threads if thread.cpus is not None)
-    shown = [f"{count} on {cpus}" for cpus, count in counted.most_common(4)]
+    if len(counted) == 1 and len(threads) > 1:
+        return [f"all {len(threads)} threads on {next(iter(counted))}"]
+    if len(threads) == 1:
+        return ["no other thread"]
+    shown = [f"{count_of(count, 'thread')} on {cpus}" for cpus, count in counted.most_common(4)]
     hidden = len(counted) - len(shown)
     return [*shown, f"{hidden} masks more"] if hidden else shown
 
@@ -178,7 +185,8 @@ def governor(facts: Facts) -> Finding | None:
 
 def _policy(policy: FrequencyPolicy) -> str:
     details = [part for part in (policy.driver, policy.preference) if part]
-    return f"{policy.governor}{f' ({chr(44).join(details)})' if details else ''} on {policy.cpus}"
+    in_brackets = f" ({', '.join(details)})" if details else ""
+    return f"{policy.governor}{in_brackets} on {policy.cpus}"
 
 
 def _is_slow(policy: FrequencyPolicy) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corestream.cpu.cpu_set import CPUSet
 from corestream.doctor.facts import Facts
-from corestream.doctor.finding import Finding, Level
+from corestream.doctor.finding import Finding, Level, count_of
 
 GROUP = "Places"
 
@@ -17,7 +17,8 @@ def smt(facts: Facts) -> Finding:
     foreign = CPUSet(cpu for core in cores for cpu in core.cpus - allowed)
     control = facts.machine.smt_control
     if not any(len(core.cpus) > 1 for core in cores):
-        value = f"{len(cores)} cores, one CPU each" + (f"; SMT {control}" if control else "")
+        value = f"{count_of(len(cores), 'core')}, one CPU each"
+        value += f"; SMT {control}" if control else ""
         return Finding(group=GROUP, title="SMT", value=value)
     if not foreign:
         return Finding(

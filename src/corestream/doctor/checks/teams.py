@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from corestream.cpu.cpu_set import CPUSet
 from corestream.doctor.checks.openmp import GROUP, runtime_kind
 from corestream.doctor.checks.threads import threads_per_process
 from corestream.doctor.facts import Facts
-from corestream.doctor.finding import Finding, Level
+from corestream.doctor.finding import Finding, Level, count_of
 from corestream.doctor.variables import WAITING, affinity_settings
 
 BUSY_SHARE = 0.5
@@ -19,7 +20,7 @@ LONG_SPIN_SHARE = 0.9
 
 def teams(facts: Facts) -> Finding:
     """The OpenMP threads of all teams against the CPUs that libgomp counts."""
-    cpus = len(facts.process.mask or facts.machine.budget.allowed)
+    cpus = len(_counted_mask(facts))
     if facts.process.kind == "fresh":
         return _team_to_come(facts, cpus=cpus)
     counted = _idle_workers(facts)
@@ -27,8 +28,9 @@ def teams(facts: Facts) -> Finding:
         value = "not visible: /proc/<pid>/task/*/syscall cannot be read (same user, ptrace)"
         return Finding(group=GROUP, title="teams", level=Level.NOTE, value=value)
     total = 1 + sum(counted.values())
-    names = ", ".join(f"{count + 1} threads made by {name!r}" for name, count in counted.items())
-    value = f"{names or 'no idle team'}; {total} OpenMP threads on {cpus} CPUs"
+    names = ", ".join(f"{count_of(n, 'idle worker')} of {name}" for name, n in counted.items())
+    total_text = f"{count_of(total, 'OpenMP thread')} on {count_of(cpus, 'CPU')}"
+    value = f"{names or 'no idle worker'}; {total_text}"
     if total <= cpus or runtime_kind(facts) not in ("libgomp", None):
         return Finding(group=GROUP, title="teams", value=value)
     return Finding(
@@ -47,6 +49,14 @@ def teams(facts: Facts) -> Finding:
     )
 
 
+def _counted_mask(facts: Facts) -> CPUSet:
+    """The CPUs that libgomp counts: it does so as it loads, before it narrows the main thread."""
+    process = facts.process
+    is_bound = process.kind == "fresh" or affinity_settings(facts.environ, runtime_kind(facts))
+    before = process.mask_before if is_bound else None
+    return before or process.mask or facts.machine.budget.allowed
+
+
 def _team_to_come(facts: Facts, *, cpus: int) -> Finding:
     if facts.team is not None and facts.team.size is None and facts.torch_died:
         return Finding(
@@ -58,7 +68,7 @@ def _team_to_come(facts: Facts, *, cpus: int) -> Finding:
         )
     measured = facts.team.size if facts.team is not None else None
     size = measured or threads_per_process(facts)
-    value = f"a team has {size} threads on {cpus} CPUs"
+    value = f"a team has {count_of(size, 'thread')} on {count_of(cpus, 'CPU')}"
     if size <= cpus:
         return Finding(group=GROUP, title="teams", value=value)
     return Finding(
@@ -67,17 +77,13 @@ def _team_to_come(facts: Facts, *, cpus: int) -> Finding:
         level=Level.WARN,
         value=value,
         explanation="more threads than CPUs: libgomp stops spinning, every barrier sleeps",
-        fix=(
-            "give the main thread its mask back first (affinity variables)"
-            if affinity_settings(facts.environ, runtime_kind(facts))
-            else f"OMP_NUM_THREADS={facts.machine.budget.count}, or a CPUPool"
-        ),
+        fix=f"OMP_NUM_THREADS={facts.machine.budget.count}, or a CPUPool",
     )
 
 
 def _idle_workers(facts: Facts) -> Counter[str] | None:
     if facts.service is not None and facts.service.other_workers is not None:
-        counted = Counter(dict(facts.service.other_workers))
+        counted = Counter({repr(n): c for n, c in facts.service.other_workers.items()})
         if facts.service.stream_workers:
             counted["streams"] = facts.service.stream_workers
         return counted
@@ -85,7 +91,7 @@ def _idle_workers(facts: Facts) -> Counter[str] | None:
     threads = [thread for thread in facts.process.threads if thread.thread_id != main]
     if not any(thread.in_openmp is not None for thread in facts.process.threads):
         return None
-    return Counter(thread.name for thread in threads if thread.in_openmp)
+    return Counter(repr(thread.name) for thread in threads if thread.in_openmp)
 
 
 def spinning(facts: Facts) -> Finding | None:
@@ -95,9 +101,11 @@ def spinning(facts: Facts) -> Finding | None:
     if facts.process.kind != "fresh":
         return _busy_threads(facts, policy=policy)
     team = facts.team
-    if team is None or team.spin_s is None or team.size is None or team.size == 1:
-        value = f"no workers that could spin; {policy}" if team and team.size == 1 else policy
-        return Finding(group=GROUP, title="who spins", value=value)
+    if team is not None and team.size == 1:
+        return Finding(group=GROUP, title="who spins", value=f"a team of 1 never does; {policy}")
+    if team is None or team.spin_s is None or team.size is None:
+        value = f"not measured; {policy}"
+        return Finding(group=GROUP, title="who spins", level=Level.NOTE, value=value)
     workers = team.size - 1
     each = team.spin_s / workers
     who = "1 worker burns" if workers == 1 else f"{workers} workers each burn"
@@ -167,10 +175,12 @@ def streams(facts: Facts) -> Finding | None:
     )
 
 
-def fork(facts: Facts) -> Finding:
+def fork(facts: Facts) -> Finding | None:
     """Whether a fork would leave a child that hangs in its first parallel region."""
     process = facts.process
     if process.kind == "fresh":
+        if facts.torch is None:
+            return None
         preload = "--preload" in facts.environ.get("GUNICORN_CMD_ARGS", "")
         return Finding(
             group=GROUP,
@@ -219,7 +229,7 @@ def _main_team(facts: Facts) -> int | None:
         return None if others is None else others.get(facts.service.main_name, 0)
     counted = _idle_workers(facts)
     names = [thread.name for thread in facts.process.threads if thread.thread_id == main]
-    return None if counted is None or not names else counted[names[0]]
+    return None if counted is None or not names else counted[repr(names[0])]
 
 
 def _children_forked_after(facts: Facts) -> list[int]:

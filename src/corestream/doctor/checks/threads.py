@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from corestream.doctor.facts import Facts
-from corestream.doctor.finding import Finding, Level
+from corestream.doctor.finding import Finding, Level, count_of
 from corestream.doctor.precedence import expected_intra_op, invalid_settings, origin_of
 from corestream.doctor.variables import positive_integer
 
@@ -13,8 +13,11 @@ GROUP = "Threads"
 
 
 def num_cores(facts: Facts) -> int:
-    """Return the cores of the process's mask; its CPUs where the machine does not tell."""
-    mask = facts.process.mask or facts.machine.budget.allowed
+    """Return the cores that torch would count; their CPUs where the machine does not tell."""
+    # MKL counts before a variable narrows the main thread's mask.
+    process = facts.process
+    before = process.mask_before if process.kind == "fresh" else None
+    mask = before or process.mask or facts.machine.budget.allowed
     return len(facts.machine.topology.one_cpu_per_core(mask))
 
 
@@ -39,7 +42,7 @@ def intra_op(facts: Facts) -> Finding | None:
         value = f"{count} expected from the variables and the mask; only torch itself knows"
         level = Level.WARN if invalid else Level.NOTE
         return Finding(group=GROUP, title="intra-op threads", value=value, level=level, fix=fix)
-    mask = facts.process.mask or facts.machine.budget.allowed
+    mask = facts.process.mask_before or facts.process.mask or facts.machine.budget.allowed
     origin = origin_of(
         torch.intra_op,
         facts.environ,
@@ -98,8 +101,8 @@ def oversubscription(facts: Facts) -> Finding:
     budget, each = facts.machine.budget.count, threads_per_process(facts)
     workers, source = _workers(facts)
     total = workers * each
-    value = f"{workers} × {each} = {total} threads" if workers > 1 else f"{total} threads"
-    value += f" on a budget of {budget} CPUs" + (f" ({source})" if source else "")
+    value = f"{workers} × {each} = {total} threads" if workers > 1 else count_of(each, "thread")
+    value += f" on a budget of {count_of(budget, 'CPU')}" + (f" ({source})" if source else "")
     if total <= budget:
         return Finding(group=GROUP, title="oversubscription", value=value)
     share = max(1, budget // workers)
