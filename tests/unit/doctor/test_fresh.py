@@ -67,6 +67,8 @@ def test_a_hang_is_told_and_the_process_ended(run_with, monkeypatch):
 
 
 def test_lines_of_others_do_no_harm(run_with):
-    run = run_with("print('corestream-doctor is not this')\nprint('x' * 100_000)\nraise ImportError")
+    run = run_with(
+        "print('corestream-doctor is not this')\nprint('x' * 100_000)\nraise ImportError"
+    )
     assert run.torch is None
     assert not run.died
