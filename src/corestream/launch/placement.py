@@ -217,6 +217,8 @@ def _divide(options: LaunchOptions, pool: _Pool) -> tuple[list[Part], list[str]]
     if size is None:
         count = options.instances or 1
         _check_fits(pool, instances=count, size=1)
+        if count == 1:
+            return [tuple(_all(pool))], []
         if pool.limit == len(pool.cores):
             return list(partition(pool.cores, count, topology=pool.topology)), []
         return _pick(options, pool, sizes=_nearly_equal(pool.limit, count)), []

@@ -27,7 +27,6 @@ FORWARDED = ENDING | {
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
-    signal.SIGWINCH,
     signal.SIGTSTP,
     signal.SIGCONT,
 }
