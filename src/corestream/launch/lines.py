@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 # Progress bars end their lines with a carriage return.
-_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 _LONGEST = 64 * 1024
 
@@ -40,8 +40,8 @@ class Lines:
         end = len(text) - 1 if text.endswith(b"\r") else len(text)
         whole: list[bytes] = []
         position = 0
-        for match in _LINE.finditer(text, 0, end):
-            whole += (self._prefix, match[0])
+        for match in _LINE_END.finditer(text, 0, end):
+            whole += (self._prefix, text[position : match.end()])
             position = match.end()
         self._rest = text[position:]
         if len(self._rest) > _LONGEST:
