@@ -9,7 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from corestream.errors import QueueFull
-from corestream.measure.load import LoadResult, arrival_times, as_submit, closed_loop, open_loop
+from corestream.measure.load import (
+    LoadResult,
+    arrival_times,
+    as_submit,
+    closed_loop,
+    open_loop,
+    open_loop_of_threads,
+)
 
 
 class FakeClock:
@@ -215,6 +222,57 @@ def test_an_open_loop_of_threads_is_waited_for():
         result = open_loop(submit, rate_per_s=1000, duration_s=0.01, seed=2)
     assert result.failed == 0
     assert result.completed == len(list(arrival_times(1000, duration_s=0.01, seed=2)))
+
+
+def test_a_thread_that_is_busy_makes_the_next_requests_wait_in_order():
+    clock = FakeClock()
+    due = list(arrival_times(10, duration_s=2, seed=7))
+    answers = Server(clock, itertools.repeat(1.0))
+    result = open_loop_of_threads(
+        answers, num_threads=1, rate_per_s=10, duration_s=2, seed=7, warm_up=0, clock=clock
+    )
+    ends = [due[0] + 1.0 + number for number in range(len(due))]  # it never idles
+    assert result.latencies_s == pytest.approx(
+        [end - time for end, time in zip(ends, due, strict=True)]
+    )
+    assert result.seconds == pytest.approx(ends[-1])
+
+
+def test_threads_answer_at_once():
+    together = threading.Barrier(2)
+    seed = next(n for n in range(99) if len(list(arrival_times(9, duration_s=1, seed=n))) == 6)
+
+    def answer() -> None:
+        together.wait(timeout=30)  # one thread alone would wait for ever
+
+    result = open_loop_of_threads(
+        answer, num_threads=2, rate_per_s=9, duration_s=1, seed=seed, clock=FakeClock()
+    )
+    assert (result.completed, result.failed) == (6, 0)
+
+
+def test_failures_of_threads_are_counted():
+    clock = FakeClock()
+    outcomes = itertools.cycle([QueueFull("full"), RuntimeError("broken"), 0.0])
+    server = Server(clock, outcomes)
+    result = open_loop_of_threads(
+        server, num_threads=1, rate_per_s=30, duration_s=1, seed=1, warm_up=0, clock=clock
+    )
+    assert result.completed > 0
+    assert abs(result.completed - result.failed) <= 1
+    assert abs(result.failed - result.rejected) <= 1
+    assert isinstance(result.error, RuntimeError)
+
+
+def test_a_failing_warm_up_of_threads_is_raised_and_nobody_waits_for_ever():
+    calls = itertools.count()
+
+    def answer() -> None:
+        if next(calls) == 1:
+            raise ZeroDivisionError("warm-up")
+
+    with pytest.raises(ZeroDivisionError, match="warm-up"):
+        open_loop_of_threads(answer, num_threads=3, rate_per_s=1, duration_s=60)
 
 
 @pytest.mark.parametrize(
