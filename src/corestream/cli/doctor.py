@@ -36,12 +36,18 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 @app.command(epilog=EPILOG)
 def doctor(
+    *,
     pid: Annotated[
         int | None, typer.Option("--pid", min=1, help="Look at this running process.")
     ] = None,
     probe: Annotated[
-        bool, typer.Option(help="Time a matrix product in each dtype, in a process of its own.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Time a matrix product in each dtype, in a process of its own "
+            "(by default unless --pid or --root are given).",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many such processes will share the CPUs.")
     ] = None,
@@ -71,7 +77,7 @@ def doctor(
         diagnosis = diagnose(
             root,
             process=process,
-            probe=probe and pid is None,
+            probe=process == "fresh" if probe is None else probe,
             num_workers=workers,
             on_stage=lambda stage: advance(
                 max(_STAGES.get(stage, 0.0), min(time.monotonic() - start, _EXPECTED_S)), stage

@@ -25,7 +25,7 @@ WINDOW_S = 0.05
 _ELEMENTS = 1 << 20  # enough for at::parallel_for to use every thread of the team
 
 
-def main() -> None:
+def look() -> None:
     """Print one line of JSON for each stage: before, torch or absent, team, products."""
     # The thread that asks may be narrower than what its process was started with.
     with contextlib.suppress(OSError):

@@ -33,7 +33,7 @@ STAGE_LIMIT_S = 30.0
 """For every later stage, each of which takes a second or two."""
 
 # Appended, so that it hides nothing: a source tree that was put on the path by hand.
-_PROGRAM = "import sys; sys.path.append({path!r}); from corestream.doctor.child import main; main()"
+_PROGRAM = "import sys; sys.path.append({path!r}); from corestream.doctor.child import look; look()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ CHECKS: tuple[Check, ...] = (
     teams.spinning,
     teams.streams,
     teams.fork,
-    memory.allocator,
+    memory.malloc,
     memory.huge_pages,
     arithmetic.instruction_sets,
     *arithmetic.PRODUCTS,
@@ -59,6 +59,16 @@ def examine(facts: Facts) -> tuple[Finding, ...]:
 
     Args:
         facts: What was collected.
+
+    Returns:
+        At most one finding for each check.
+
+    Example:
+        >>> from corestream.doctor import diagnose
+        >>> examine(diagnose(window_s=0).facts)[0].title
+        'allowed CPUs'
+
+    Thread-safe: a pure function that holds the GIL.
     """
     found = (check(facts) for check in CHECKS)
     return tuple(finding for finding in found if finding is not None)

@@ -10,7 +10,7 @@ from corestream.doctor.finding import Finding, Level
 GROUP = "Memory"
 
 
-def allocator(facts: Facts) -> Finding:
+def malloc(facts: Facts) -> Finding:
     """Which malloc serves the process."""
     title, process, environ = "allocator", facts.process, facts.environ
     if process.missing_preloads:

@@ -201,12 +201,12 @@ def fork(facts: Facts) -> Finding | None:
         return Finding(group=GROUP, title="fork", level=Level.NOTE, value=value)
     if not workers:
         return Finding(group=GROUP, title="fork", value="the main thread has no idle team")
-    value = f"the main thread has an idle team of {workers + 1}"
+    value = f"the main thread has an idle team: {count_of(workers, 'worker')} of its name"
     if facts.service is not None and facts.service.executors:
         value += "; corestream's fork handlers end it before a fork"
         return Finding(group=GROUP, title="fork", value=value)
     since = _children_forked_after(facts)
-    explanation = "a forked child waits in its first parallel operator for threads that it lacks"
+    explanation = "a forked child hangs in its first parallel operator: it lacks the workers"
     if since:
         value += f"; children {', '.join(map(str, since))} were started after it"
     return Finding(
