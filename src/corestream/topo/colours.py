@@ -13,7 +13,7 @@ _STATES: dict[State, str] = {"outside": "#e9ecef", "allowed": "#bcd9f5", "pool":
 _STREAMS = (
     "#2f6db5",
     "#f2a541",
-    "#2e8b57",
+    "#277a4b",
     "#f4c7d9",
     "#7b4fa3",
     "#a8d672",

@@ -33,6 +33,21 @@ _BOXES = {  # fill, edge
 _NARROW, _WIDE = set(" .,:;'|!()ijlIftr-"), set("mwMWGOQNDHU@%")
 
 
+METRICS = Metrics(
+    text_width=lambda text: round(text_width(text, size=_TEXT)),
+    line=18,
+    spot=20,
+    spot_margin=10,
+    is_stacked=True,
+    core_margin=3,
+    gap=(5, 5),
+    padding=(10, 28, 10),
+    title_y=5,
+    box_gap=(10, 10),
+    aspect=1.9,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Box:
     """A rectangle."""
@@ -89,20 +104,7 @@ def make_page(picture: Picture) -> Page:
         is_folded=len(picture.topology.cores) > FOLD_ABOVE,
         mark=lambda state: f"s{state}" if isinstance(state, int) else "",
     )
-    metrics = Metrics(
-        text_width=lambda text: round(text_width(text, size=_TEXT)),
-        line=18,
-        spot=20,
-        spot_margin=10,
-        is_stacked=True,
-        core_margin=3,
-        gap=(5, 5),
-        padding=(10, 28, 10),
-        title_y=5,
-        box_gap=(10, 10),
-        aspect=1.9,
-    )
-    area = lay_out(boxes_of(picture.topology), cells, metrics=metrics, max_width=MAX_WIDTH)
+    area = lay_out(boxes_of(picture.topology), cells, metrics=METRICS, max_width=MAX_WIDTH)
     page = Page(headline(picture), width=max(MIN_WIDTH, area.width + 2 * _MARGIN))
     page.write(page.title, size=14, is_bold=True)
     page.height += 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from corestream.topo.cells import Cells
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 FOLD_ABOVE = 96
 """Most cores to show one by one; more do not fit on a screen."""
 
-_METRICS = Metrics(
+METRICS = Metrics(
     text_width=len,
     line=1,
     spot=1,
@@ -54,10 +55,13 @@ def draw_terminal(picture: Picture, *, console: Console) -> None:
         console: Where to; its width and colours decide.
 
     Example:
+        >>> import io
         >>> from rich.console import Console
         >>> from corestream.topo import read_picture
-        >>> draw_terminal(read_picture(), console=Console(width=80))
-        ...Package...
+        >>> console = Console(file=io.StringIO(), width=80)
+        >>> draw_terminal(read_picture(), console=console)
+        >>> "CPU budget" in console.file.getvalue()
+        True
 
     Not thread-safe: prints several lines; holds the GIL.
     """
@@ -70,13 +74,13 @@ def draw_terminal(picture: Picture, *, console: Console) -> None:
         mark=(lambda state: "") if has_colours else mark_of,
     )
     area = lay_out(
-        boxes_of(picture.topology), cells, metrics=_METRICS, max_width=max(console.width, 40)
+        boxes_of(picture.topology), cells, metrics=METRICS, max_width=max(console.width, 40)
     )
     console.print(Text(headline(picture), style="bold"))
     for line in _render(area):
         text = Text(no_wrap=True, overflow="ignore")
-        for character in line:
-            text.append(character.text, style=character.style)
+        for style, run in groupby(line, key=lambda character: character.style):
+            text.append("".join(character.text for character in run), style=style)
         text.rstrip()
         console.print(text, crop=False, soft_wrap=True)
     entries = Text()
@@ -85,6 +89,7 @@ def draw_terminal(picture: Picture, *, console: Console) -> None:
             sample = "   " if has_colours else f" {mark_of(state)} "
             entries.append(sample, style=_style(state))
         entries.append(f" {meaning}   ")
+    entries.rstrip()
     console.print(entries)
     for sentence in summary(picture):
         console.print(Text(sentence, style="dim"))
@@ -129,8 +134,9 @@ def _render(area: Area) -> list[list[_Character]]:
             )
             write(text, x=x, y=shape.y, style="bold" if shape.role == "title" else "italic")
         elif isinstance(shape, Patch):
-            align = str.ljust if shape.is_run else str.center
             words = shape.text + shape.note
-            text = align(f" {words}" if shape.is_run else words, shape.width)
+            text = (
+                f" {words}".ljust(shape.width) if shape.is_run else f"{words} ".rjust(shape.width)
+            )
             write(text, x=shape.x, y=shape.y, style=_style(shape.state))
     return canvas
