@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from corestream.cli import main
+from tests.api.source_tree import REPO
 from tests.topologies.builder import build
 from tests.topologies.machines import MACHINES
 
@@ -69,3 +70,11 @@ def test_png_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["topo", "--png", str(tmp_path / "a.png")]) == 2
     assert "pip install 'corestream[plot]'" in capsys.readouterr().err
+
+
+def test_the_documented_picture_is_current(epyc, tmp_path):
+    svg = tmp_path / "topo.svg"
+    assert main(["topo", "--root", str(epyc), "--num-streams", "8", "--svg", str(svg)]) == 0
+    assert svg.read_text() == (REPO / "docs/images/topo.svg").read_text(), (
+        f"copy {svg} to docs/images"
+    )

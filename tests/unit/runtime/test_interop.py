@@ -158,3 +158,17 @@ def test_wrong_sizes_change_nothing(value, error, text):
     with pytest.raises(error, match=text):
         set_num_interop_threads(value)
     assert interop_pool().num_threads == before.num_threads
+
+
+def test_its_threads_keep_the_mask_of_the_first_fork(report_of):
+    cpus, cpu = report_of(
+        """
+startup = os.sched_getaffinity(0)
+os.sched_setaffinity(0, {min(startup)})
+forked(torch.ones(2))
+os.sched_setaffinity(0, startup)
+forked(torch.ones(2))
+report([interop_pool().cpus, str(min(startup))])
+"""
+    )
+    assert cpus == [cpu]
