@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from contextlib import suppress
 
 
@@ -12,6 +12,7 @@ def say(message: str) -> None:
     Args:
         message: The line.
     """
-    with suppress(OSError, ValueError):  # nobody reads it
-        sys.stderr.write(f"corestream run: {message}\n")
-        sys.stderr.flush()
+    # Not through sys.stderr: what it could not write it would try again at the end, and have the
+    # process exit with 120.
+    with suppress(OSError):  # nobody reads it
+        os.write(2, f"corestream run: {message}\n".encode(errors="backslashreplace"))
