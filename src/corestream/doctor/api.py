@@ -132,7 +132,12 @@ def _add_fresh(
     facts: Facts, *, probe: bool, is_subject: bool, on_stage: Callable[[str], None]
 ) -> Facts:
     fresh = run_fresh(products=probe, on_stage=on_stage)
-    facts = replace(facts, products=fresh.products, products_absence=fresh.products_absence)
+    facts = replace(
+        facts,
+        products=fresh.products,
+        products_absence=fresh.products_absence,
+        products_died=fresh.products_died,
+    )
     if not is_subject:
         return facts
     return replace(

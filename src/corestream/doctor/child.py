@@ -52,7 +52,7 @@ def look() -> None:
 
 
 def _report(stage: str, **fields: Any) -> None:
-    print(MARK, json.dumps({"stage": stage, **fields}), flush=True)  # noqa: T201 (to the parent)
+    print(f"\n{MARK}", json.dumps({"stage": stage, **fields}), flush=True)  # noqa: T201 (to the parent)
 
 
 def _maps() -> str:

@@ -139,10 +139,12 @@ class TeamFacts:
     """What a fresh process's first parallel region showed."""
 
     size: int | None
-    """Threads that took part; None if the region never ended."""
-    spin_s: float | None
+    """Threads that took part."""
+    failure: str = ""
+    """How the process ended, or that it hung, if the region did not return."""
+    spin_s: float | None = None
     """CPU time that the workers burnt after the region, while nothing was to be done."""
-    window_s: float
+    window_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,8 @@ class Facts:
     team: TeamFacts | None = None
     products: Mapping[str, Product] | None = None
     products_absence: str = "not measured"
+    products_died: bool = False
+    """The process that timed them was ended by a signal, or hung."""
     service: ServiceFacts | None = None
     num_workers: int | None = None
     """How many such processes will run side by side, if somebody said so."""

@@ -47,6 +47,7 @@ class FreshRun:
     team: TeamFacts | None = None
     products: Mapping[str, Product] | None = None
     products_absence: str = "not measured"
+    products_died: bool = False
 
 
 @dataclass
@@ -137,7 +138,9 @@ def _take(line: str, stages: _Stages) -> str | None:
 
 def _how_it_ended(returncode: int) -> str:
     if returncode < 0:
-        return f"was ended by {signal.Signals(-returncode).name}"
+        # Real-time signals have numbers, but no names.
+        names = {known.value: known.name for known in signal.Signals}
+        return f"was ended by {names.get(-returncode, f'signal {-returncode}')}"
     return f"ended with status {returncode}"
 
 
@@ -153,7 +156,7 @@ def _read(stages: _Stages, variables: dict[str, str], *, products: bool) -> Fres
         allocators=None if maps is None else mapped_libraries(maps, ALLOCATOR_NAMES),
         missing_preloads=missing_preloads(variables),
     )
-    end = " ".join([stages.end, *stages.last_words]).strip()
+    end = " ".join([stages.end or "ended early", *stages.last_words]).strip()
     absent = stages.seen.get("absent")
     if not found:
         reason = absent["reason"] if absent else end
@@ -163,9 +166,10 @@ def _read(stages: _Stages, variables: dict[str, str], *, products: bool) -> Fres
     return FreshRun(
         process=process,
         torch=TorchFacts(**found["torch"]),
-        team=TeamFacts(**team) if team else TeamFacts(size=None, spin_s=None, window_s=0.0),
+        team=TeamFacts(**team) if team else TeamFacts(size=None, failure=end),
         products=None if times is None else {k: Product(**v) for k, v in times.items()},
-        products_absence=(end or "no answer") if products else "not measured (--no-probe)",
+        products_absence=f"a fresh process {end}" if products else "not measured (--no-probe)",
+        products_died=products and times is None,
     )
 
 

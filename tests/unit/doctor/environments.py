@@ -69,7 +69,6 @@ def facts_of(environment: Environment, folder: Path) -> Facts:
         process=process,
         torch=environment.torch,
         torch_absence=absence,
-        torch_died=environment.team is not None and environment.team.size is None,
         team=environment.team,
         products=environment.products,
         products_absence="not measured (--no-probe)",
@@ -294,7 +293,7 @@ ENVIRONMENTS = {
         machine=Machine(cores=4),
         environ={"OMP_THREAD_LIMIT": "2", "OMP_NUM_THREADS": "4"},
         torch=torch_says(4, 4, environ="4"),
-        team=TeamFacts(size=None, spin_s=None, window_s=0.0),
+        team=TeamFacts(size=None, failure="hung for 30 s or more"),
     ),
     "spinning in a quota, a preload that is not there": Environment(
         machine=Machine(cores=4, cgroup=cgroup_v2("/", quota(3, throttled=0))),

@@ -18,11 +18,36 @@ from corestream.doctor.machine_facts import read_machine
 def run_with(tmp_path):
     """Runs with a stand-in for torch."""
 
-    def run(program: str, **stages) -> FreshRun:
+    def run(program: str, *, products: bool = False) -> FreshRun:
         (tmp_path / "torch.py").write_text(program)
-        return run_fresh(products=False, environ=os.environ | {"PYTHONPATH": str(tmp_path)})
+        return run_fresh(products=products, environ=os.environ | {"PYTHONPATH": str(tmp_path)})
 
     return run
+
+
+# Says what torch says, up to the first parallel region.
+STAND_IN = """
+import os, signal, threading
+from types import SimpleNamespace as Names
+
+__version__ = "2.13.0"
+__config__ = Names(parallel_info=lambda: "ATen/Parallel:")
+cpu = Names(get_capabilities=lambda: {"avx2": True, "cpu_name": "x"})
+backends = Names(
+    cpu=Names(get_cpu_capability=lambda: "AVX2"),
+    mkl=Names(is_available=lambda: True),
+    mkldnn=Names(is_available=lambda: True),
+)
+get_num_threads = get_num_interop_threads = lambda: 2
+
+class full:
+    def __init__(self, *_): ...
+    def __mul__(self, _): return self
+    def item(self): return 1.0
+
+def zeros(_):
+    REGION
+"""
 
 
 def finding(run: FreshRun, title: str):
@@ -33,6 +58,9 @@ def finding(run: FreshRun, title: str):
         torch_absence=run.absence,
         torch_died=run.died,
         team=run.team,
+        products=run.products,
+        products_absence=run.products_absence,
+        products_died=run.products_died,
     )
     return next(f for f in examine(facts) if f.title == title)
 
@@ -66,9 +94,28 @@ def test_a_hang_is_told_and_the_process_ended(run_with, monkeypatch):
     assert "hung" in finding(run, "versions").value
 
 
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ("threading.Event().wait()", "hung for"),
+        ("os.kill(os.getpid(), signal.SIGFPE)", "was ended by SIGFPE"),
+        ("raise RuntimeError('no such kernel')", "no such kernel"),
+    ],
+)
+def test_a_region_that_does_not_return(run_with, monkeypatch, region, said):
+    monkeypatch.setattr(fresh, "STAGE_LIMIT_S", 1.0)
+    run = run_with(STAND_IN.replace("REGION", region), products=True)
+    assert run.torch.capabilities == {"avx2": True}
+    assert finding(run, "versions").level == Level.OK
+    assert finding(run, "teams").level == Level.FAIL
+    assert said in finding(run, "teams").value
+    assert finding(run, "matrix products").level == Level.FAIL
+    assert said in finding(run, "matrix products").value
+
+
 def test_lines_of_others_do_no_harm(run_with):
     run = run_with(
-        "print('corestream-doctor is not this')\nprint('x' * 100_000)\nraise ImportError"
+        "print('corestream-doctor is not this')\nprint('x' * 100_000, end='')\nraise ImportError"
     )
     assert run.torch is None
     assert not run.died

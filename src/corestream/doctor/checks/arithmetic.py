@@ -75,8 +75,16 @@ def _product(
 
 
 def _unmeasured(facts: Facts) -> Finding:
+    title, value = "matrix products", facts.products_absence
+    if not facts.products_died:
+        return Finding(group=GROUP, title=title, level=Level.NOTE, value=value)
     return Finding(
-        group=GROUP, title="matrix products", level=Level.NOTE, value=facts.products_absence
+        group=GROUP,
+        title=title,
+        level=Level.FAIL,
+        value=value,
+        explanation="while it multiplied matrices: a kernel does not run on this CPU",
+        fix="ONEDNN_MAX_CPU_ISA=AVX2 or ATEN_CPU_CAPABILITY=avx2 tell which library's it is",
     )
 
 

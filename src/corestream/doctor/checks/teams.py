@@ -58,12 +58,12 @@ def _counted_mask(facts: Facts) -> CPUSet:
 
 
 def _team_to_come(facts: Facts, *, cpus: int) -> Finding:
-    if facts.team is not None and facts.team.size is None and facts.torch_died:
+    if facts.team is not None and facts.team.failure:
         return Finding(
             group=GROUP,
             title="teams",
             level=Level.FAIL,
-            value="the first parallel region of a fresh process never ended",
+            value=f"the first parallel region of a fresh process {facts.team.failure}",
             fix="look at the other lines of this group; OMP_THREAD_LIMIT is the usual reason",
         )
     measured = facts.team.size if facts.team is not None else None

@@ -183,15 +183,15 @@ def thread_limit(facts: Facts) -> Finding | None:
     title = "OMP_THREAD_LIMIT" if limit is not None else "OMP_DYNAMIC"
     if not is_dynamic and limit is not None and limit >= wanted:
         return Finding(group=GROUP, title=title, value=value)
-    hung = facts.team is not None and facts.team.size is None
+    failure = facts.team.failure if facts.team is not None else ""
     return Finding(
         group=GROUP,
         title=title,
         level=Level.FAIL,
         value=value,
         explanation=(
-            "a fresh process hung in its first parallel region"
-            if hung
+            f"the first parallel region of a fresh process {failure}"
+            if failure
             else "teams get fewer threads than torch asks for; code that counts on the number "
             "hangs (pytorch/pytorch#91547), and corestream's streams refuse to start"
         ),
