@@ -9,7 +9,7 @@ import json
 import sys
 
 
-def main() -> int:
+def _run() -> int:
     """Prints `runtime_info()`, or runs the command that the arguments name."""
     if len(sys.argv) > 1:
         from corestream.cli import main as run_command
@@ -22,4 +22,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

@@ -31,6 +31,7 @@ _EXAMPLES = (
 
 @app.command("topo", help=_HELP, epilog=_EXAMPLES)
 def topo(
+    *,
     root: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder that stands for / on that machine.")
     ] = Path("/"),

@@ -94,7 +94,7 @@ class Cells:
         first = CPUSet(cpu for core in cores for cpu in core.cpus if self._states[cpu] == used)
         others = CPUSet(cpu for core in cores for cpu in core.cpus) - first
         label = f"stream {used}" if isinstance(used, int) else LABELS[used]
-        note = f": {label}"
+        note = f" {label}"
         if others:
             note += f" (siblings {short_list(others)})"
-        return Cell(spots=(Spot(text=short_list(first), note=note, state=used),), is_run=True)
+        return Cell(spots=(Spot(text=f"{short_list(first)}:", note=note, state=used),), is_run=True)

@@ -86,7 +86,8 @@ class Page:
 
     def write(self, text: str, *, size: int = _TEXT, is_bold: bool = False) -> None:
         """Add lines of text below what is there, as many as the width takes."""
-        for line in wrap(text, size=size, width=self.width - 2 * _MARGIN):
+        room = self.width - 2 * _MARGIN
+        for line in wrap(text, size=size, width=room, is_bold=is_bold):
             self.marks.append(
                 Text(x=_MARGIN, y=self.height + 9, text=line, size=size, is_bold=is_bold)
             )
@@ -209,18 +210,19 @@ def text_width(text: str, *, size: float, is_bold: bool = False) -> float:
     return ems * size * (1.1 if is_bold else 1.0)
 
 
-def wrap(text: str, *, size: float, width: float) -> list[str]:
+def wrap(text: str, *, size: float, width: float, is_bold: bool = False) -> list[str]:
     """Return a text in lines that are at most `width` wide, where its words permit.
 
     Args:
         text: The text.
         size: Its font size.
         width: The room for it.
+        is_bold: Whether it is bold.
     """
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size=size, is_bold=True) <= width:
+        if lines and text_width(longer, size=size, is_bold=is_bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

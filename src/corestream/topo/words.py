@@ -92,13 +92,11 @@ def short_list(cpus: Iterable[int]) -> str:
         cpus: CPU ids.
     """
     ids = sorted(cpus)
-    text = str(CPUSet(ids))
-    if len(text) <= MAX_LIST:
-        return text
     steps = {b - a for a, b in pairwise(ids)}
-    if len(steps) == 1:
+    if len(ids) > 3 and len(steps) == 1 and steps != {1}:
         return f"{ids[0]}-{ids[-1]} in steps of {steps.pop()}"
-    return f"{len(ids)} CPUs from {ids[0]} to {ids[-1]}"
+    text = str(CPUSet(ids))
+    return text if len(text) <= MAX_LIST else f"{len(ids)} CPUs from {ids[0]} to {ids[-1]}"
 
 
 def cache_texts(machine: Topology) -> dict[int, str]:

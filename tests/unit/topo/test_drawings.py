@@ -69,7 +69,7 @@ def test_large_machines_are_folded(picture_of):
     texts = [
         m.text for m in make_page(picture_of("more than 1024 cpus")).marks if isinstance(m, Text)
     ]
-    assert ": pool (siblings 576-647)" in texts
+    assert " pool (siblings 576-647)" in texts
 
 
 def test_what_is_not_in_a_box_is_said(picture_of):
@@ -93,6 +93,8 @@ def test_legend_names_what_occurs(picture_of):
     [
         ([0, 1, 2, 5], "0-2,5"),
         (range(0, 80, 2), "0-78 in steps of 2"),
+        ([0, 4, 8, 12], "0-12 in steps of 4"),
+        ([0, 4, 8], "0,4,8"),
         ([i * i for i in range(20)], "20 CPUs from 0 to 361"),
     ],
 )
