@@ -287,3 +287,26 @@ def test_launchers_without_coordination_take_disjoint_cores(tmp_path):
     first.communicate(timeout=60)
     again = launch(*words, "sh", "-c", show, env=environ)
     assert CPUSet.parse(again.stdout.split()[-1]) == CPUSet(taken)
+
+
+@pytest.mark.needs_build
+def test_torch_and_streams_find_the_whole_mask():
+    program = (
+        "import json, torch, corestream\n"
+        "with corestream.TaskExecutor(num_streams=1) as executor: pass\n"
+        "print(json.dumps({\n"
+        "    'threads': torch.get_num_threads(),\n"
+        "    'pool': corestream.CPUPool().core_ids,\n"
+        "    'streams': [cpu for s in executor.streams for cpu in s.core_ids],\n"
+        "}))"
+    )
+    words = ("--wait", "passive", "--spin-count", "77", sys.executable, "-c", program)
+    done = launch(*words, env={"OMP_DISPLAY_ENV": "verbose"})
+    found = done.report()
+    (planned,) = launch("--json", "x").report()["instances"]
+    cpus = list(CPUSet.parse(planned["cpus"]))
+    assert found["threads"] == len(cpus)
+    assert sorted(found["pool"]) == sorted(found["streams"]) == cpus
+    # What libgomp itself says it read.
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    assert "GOMP_SPINCOUNT = '77'" in done.stderr

@@ -26,7 +26,8 @@ class Several:
     def __init__(self, *words: str, options: tuple[str, ...] = ()) -> None:
         self.process = begin("-n", "2", *options, INSTANCE, *words)
         self.heard: list[str] = []
-        self.pids = [int(self.read("pid").split()[-1]) for _ in range(2)]
+        lines = sorted(self.read("pid") for _ in range(2))
+        self.pids = [int(line.split()[-1]) for line in lines]
         # An open descriptor of a process knows when it has ended, whoever reaps it.
         self.descriptors = [os.pidfd_open(pid) for pid in self.pids]
 
