@@ -77,6 +77,10 @@ print("loaded:", *sorted(wanted & set(sys.modules)))
         ["topo"],
         ["topo", "--num-streams", "1", "--json"],
         ["topo", "--svg", os.devnull],
+        ["doctor", "--help"],
+        ["tune", "--help"],
+        ["run", "--help"],
+        ["bench", "--help"],
     ],
     ids=" ".join,
 )

@@ -100,14 +100,15 @@ def progress(title: str, *, total: float) -> Iterator[Advance]:
         yield lambda done, text: None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[text]}", markup=True),
+        TextColumn("[dim]{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
-        yield lambda done, text: bar.update(task, completed=done, text=text)
+        yield lambda done, text: bar.update(task, completed=done, text=escape(text))

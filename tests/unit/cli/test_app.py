@@ -165,7 +165,8 @@ def test_progress_on_a_terminal_stays_off_standard_output(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     with console.progress("measuring", total=3) as advance:
-        advance(3, "streams=2 [x]")
+        advance(3, "streams=2 [bold]")
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "measuring" in captured.err
+    assert "streams=2 [bold]" in captured.err
