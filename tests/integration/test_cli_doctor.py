@@ -76,6 +76,16 @@ def test_a_collapsed_mask_fails_and_names_the_variable(name, value):
     assert f"{name}={value} narrowed the main thread" in line["value"]
 
 
+def test_intels_runtime_narrows_at_its_first_region(libiomp5):
+    environ = {"LD_PRELOAD": str(libiomp5), "KMP_AFFINITY": "granularity=fine,compact"}
+    data = report("--no-probe", code=1, **environ)
+    assert finding(data, "affinity variables")["level"] == "FAIL"
+    assert "KMP_AFFINITY" in finding(data, "affinity variables")["value"]
+    runtimes = finding(data, "OpenMP runtimes")
+    assert runtimes["level"] == "OK"
+    assert str(libiomp5) in runtimes["value"]
+
+
 def test_variables_win_over_one_another_as_said():
     data = report("--no-probe", MKL_NUM_THREADS="1", OMP_NUM_THREADS="2")
     line = finding(data, "intra-op threads")

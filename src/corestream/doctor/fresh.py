@@ -147,10 +147,12 @@ def _how_it_ended(returncode: int) -> str:
 def _read(stages: _Stages, variables: dict[str, str], *, products: bool) -> FreshRun:
     before, found = stages.seen.get("before", {}), stages.seen.get("torch", {})
     maps = found.get("maps") or None
+    team = stages.seen.get("team")
+    last = team or found or before
     process = ProcessFacts(
         kind="fresh",
         environ=relevant(variables),
-        mask=_cpus(found.get("mask", before.get("mask"))),
+        mask=_cpus(last.get("mask")),
         mask_before=_cpus(before.get("mask")),
         openmp_runtimes=None if maps is None else mapped_libraries(maps, OPENMP_NAMES),
         allocators=None if maps is None else mapped_libraries(maps, ALLOCATOR_NAMES),
@@ -161,12 +163,11 @@ def _read(stages: _Stages, variables: dict[str, str], *, products: bool) -> Fres
     if not found:
         reason = absent["reason"] if absent else end
         return FreshRun(process=process, absence=reason, died=absent is None)
-    team = stages.seen.get("team")
     times = stages.seen.get("products", {}).get("products")
     return FreshRun(
         process=process,
         torch=TorchFacts(**found["torch"]),
-        team=TeamFacts(**team) if team else TeamFacts(size=None, failure=end),
+        team=TeamFacts(**team["team"]) if team else TeamFacts(size=None, failure=end),
         products=None if times is None else {k: Product(**v) for k, v in times.items()},
         products_absence=f"a fresh process {end}" if products else "not measured (--no-probe)",
         products_died=products and times is None,

@@ -158,6 +158,13 @@ def test_spinning_matters_under_a_quota(spin_ms, quota, level):
     assert f"{spin_ms:.1f} ms" in found.value
 
 
+def test_the_way_to_wait_passively_is_the_runtimes_own():
+    team = TeamFacts(size=2, spin_s=0.05, window_s=0.05)
+    assert "OMP_WAIT_POLICY=passive" in teams.spinning(facts(team=team)).fix
+    intel = facts(team=team, process={"openmp_runtimes": ("/lib/libiomp5.so",)})
+    assert "KMP_BLOCKTIME=0" in teams.spinning(intel).fix
+
+
 def test_busy_threads_are_named():
     busy = tuple(
         idle(f"worker {number}", thread_id=number, in_openmp=False, cpu_share=0.9 + number / 100)

@@ -70,8 +70,8 @@ def affinity(facts: Facts) -> Finding:
             level=Level.FAIL,
             value=f"{names} narrowed the main thread from {before} to {mask}",
             explanation=(
-                f"{kind or 'the OpenMP runtime'} pins the main thread when torch is imported; "
-                f"every thread and process started after it inherits {mask}"
+                f"{kind or 'the OpenMP runtime'} pins the main thread when it loads or is first "
+                f"used; threads and processes started after that inherit {mask}"
             ),
             fix=fix,
         )

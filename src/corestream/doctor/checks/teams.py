@@ -76,7 +76,7 @@ def _team_to_come(facts: Facts, *, cpus: int) -> Finding:
         title="teams",
         level=Level.WARN,
         value=value,
-        explanation="more threads than CPUs: libgomp stops spinning, every barrier sleeps",
+        explanation="more threads than CPUs: under libgomp no barrier spins, every one sleeps",
         fix=f"OMP_NUM_THREADS={facts.machine.budget.count}, or a CPUPool",
     )
 
@@ -124,8 +124,13 @@ def spinning(facts: Facts) -> Finding | None:
             if has_quota
             else "idle workers keep their CPUs until the next region, also from other processes"
         ),
-        fix="corestream run --wait passive, or OMP_WAIT_POLICY=passive before Python starts",
+        fix=f"corestream run --wait passive, or {_passive(facts)} before Python starts",
     )
+
+
+def _passive(facts: Facts) -> str:
+    kind = runtime_kind(facts)
+    return "KMP_BLOCKTIME=0" if kind in ("libiomp5", "libomp") else "OMP_WAIT_POLICY=passive"
 
 
 def _busy_threads(facts: Facts, *, policy: str) -> Finding | None:
@@ -149,7 +154,7 @@ def _busy_threads(facts: Facts, *, policy: str) -> Finding | None:
         level=Level.WARN,
         value=value,
         explanation=f"more threads work or spin than the budget of {budget} CPUs has room for",
-        fix="fewer threads, or OMP_WAIT_POLICY=passive before Python starts (corestream run)",
+        fix=f"fewer threads, or {_passive(facts)} before Python starts (corestream run)",
     )
 
 
