@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.launching import INSTANCE, begin, launch
-from tests.integration.subprograms import LIMIT_S, finish
+from tests.integration.subprograms import LIMIT_S, finish, run_code
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -207,6 +207,20 @@ def test_orphans_are_reaped_as_by_the_first_process_of_a_container():
     wait_until(lambda: not set(orphans) & set(map(int, children.read_text().split())))
     process.send_signal(signal.SIGTERM)
     assert finish(process).returncode == 0
+
+
+def test_children_of_the_calling_program_are_left_to_it():
+    program = (
+        "import subprocess\n"
+        "from corestream.launch import InstancePlan, LaunchPlan, run_plan\n"
+        "child = subprocess.Popen(['sh', '-c', 'exit 5'], stdout=subprocess.PIPE)\n"
+        "child.stdout.read()\n"  # it ends
+        "one = InstancePlan(\n"
+        "    index=0, cpus=(0,), numa_nodes=(0,), argv=('true',), is_pinned=False)\n"
+        "print(run_plan(LaunchPlan(instances=(one, one), num_planned=2, grace_s=1)))\n"
+        "print(child.wait())\n"
+    )
+    assert run_code(program).stdout == "0\n5\n"
 
 
 def test_logs_hold_what_each_instance_wrote(tmp_path):

@@ -139,29 +139,41 @@ def _print_plan(plan: LaunchPlan) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("instance", "CPUs", "mask", "NUMA nodes", "environment", "command", expand=False)
+    table = Table("instance", "CPUs", "mask", "NUMA nodes", "memory", "log")
     for instance in plan.instances:
-        memory = f", memory bound to {format_cpu_list(instance.memory_nodes)}"
+        memory = format_cpu_list(instance.memory_nodes)
         table.add_row(
             str(instance.index),
             f"{format_cpu_list(instance.cpus)} ({len(instance.cpus)})",
             "set" if instance.is_pinned else "not set",
-            format_cpu_list(instance.numa_nodes) + (memory if instance.memory_nodes else ""),
-            Text("\n".join(f"{change.name}={change.value}" for change in instance.changes)),
-            Text(shlex.join(instance.argv)),
+            format_cpu_list(instance.numa_nodes),
+            f"of nodes {memory}" if memory else "any",
+            Text(instance.log_path or "none"),
         )
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(table)
-    whys = {f"{change}" for instance in plan.instances for change in instance.changes} - set(
-        plan.notices()
-    )
-    for line in (*sorted(whys), *plan.notices()):
-        console.print(Text(f"- {line}"))
-    if plan.instances and plan.instances[0].log_path is not None:
-        logs = ", ".join(str(instance.log_path) for instance in plan.instances)
-        console.print(Text(f"- output is appended to {logs}"))
-    how = "takes the launcher's place" if plan.in_place else "are started by it and watched over"
-    console.print(Text(f"- {len(plan.instances)} of {plan.num_planned} planned; {how}"))
+    for argv in dict.fromkeys(instance.argv for instance in plan.instances):
+        console.print(Text(f"command: {shlex.join(argv)}"))
+    for line in _environment_lines(plan):
+        console.print(Text(f"environment: {line}"))
+    for note in plan.notes:
+        console.print(Text(f"note: {note}"))
+    how = "takes the launcher's place" if plan.in_place else "watched over"
+    console.print(Text(f"{len(plan.instances)} of {plan.num_planned} planned, {how}"))
+
+
+def _environment_lines(plan: LaunchPlan) -> list[str]:
+    """Return what changes and why, with the instances that it concerns if not all."""
+    concerned: dict[str, list[int]] = {}
+    for instance in plan.instances:
+        for change in instance.changes:
+            concerned.setdefault(str(change), []).append(instance.index)
+    return [
+        line
+        if len(indices) == len(plan.instances)
+        else f"{line}, instance {format_cpu_list(indices)}"
+        for line, indices in concerned.items()
+    ]
 
 
 def _parameter(name: str, annotation: Any, *, default: Any) -> inspect.Parameter:

@@ -82,7 +82,7 @@ def write_claim(folder: Path, cpus: CPUSet, *, is_shared: bool) -> tuple[int, Pa
         "cpus": str(cpus),
         "pid": pid,
         "start_time": start_time(pid),
-        "pid_namespace": _pid_namespace(),
+        "pid_namespace": pid_namespace(),
         "is_shared": is_shared,
     }
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -144,7 +144,8 @@ def _stat_fields(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split() or None
 
 
-def _pid_namespace() -> str | None:
+def pid_namespace() -> str | None:
+    """Return which process ids those of this process are; None where the kernel hides it."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -175,7 +176,7 @@ def _read_claim(path: Path) -> Claim | None:
 
 def _is_alive(claim: Claim) -> bool:
     """Whether the owner lives; its lock is held, maybe by a process that was forked from it."""
-    if claim.pid_namespace != _pid_namespace() or claim.start_time is None:
+    if claim.pid_namespace != pid_namespace() or claim.start_time is None:
         return True  # its process id says nothing here
     try:
         os.kill(claim.pid, 0)

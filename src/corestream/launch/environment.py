@@ -149,7 +149,7 @@ def _derived(
     name: str, value: str, environ: Mapping[str, str], reason: str
 ) -> EnvironmentChange | None:
     """A variable that follows from something else: the user's own stays."""
-    own = environ.get(name)
+    own = environ.get(name) or None
     if own is None:
         return EnvironmentChange(name=name, value=value, previous=None, reason=reason)
     if own == value:
@@ -161,7 +161,7 @@ def _asked(
     name: str, value: str, environ: Mapping[str, str], reason: str
 ) -> EnvironmentChange | None:
     """A variable that was asked for on the command line: it replaces the user's own."""
-    own = environ.get(name)
+    own = environ.get(name) or None
     if own == value:
         return None
     return EnvironmentChange(name=name, value=value, previous=own, reason=reason)
@@ -192,7 +192,8 @@ def _allocator_changes(
             "LD_PRELOAD separates paths by them"
         )
     own = environ.get("LD_PRELOAD", "")
-    if PurePath(path).name not in {PurePath(lib).name for lib in _preloads(environ)}:
+    library = f"lib{options.allocator}"
+    if not any(PurePath(lib).name.startswith(library) for lib in _preloads(environ)):
         # First, so that its malloc is found before another preloaded library's.
         value = f"{path}:{own}" if own else path
         yield _asked("LD_PRELOAD", value, environ, f"allocator={options.allocator}")

@@ -27,7 +27,13 @@ from corestream.cpu.placement import choose_cores
 from corestream.cpu.pool import CPUPool
 from corestream.cpu.topology import topology as read_topology
 from corestream.errors import CoresTaken
-from corestream.launch.claims import ancestors, lock_folder, read_claims, write_claim
+from corestream.launch.claims import (
+    ancestors,
+    lock_folder,
+    pid_namespace,
+    read_claims,
+    write_claim,
+)
 from corestream.launch.slots import pick_parts
 
 FOLDER_VARIABLE = "CORESTREAM_LEDGER_DIR"
@@ -117,10 +123,11 @@ class Ledger:
 
         What `corestream run` claimed for this process or one above it is not among them.
         """
-        own = ancestors()
+        own, namespace = ancestors(), pid_namespace()
         taken = CPUSet()
         for claim in read_claims(self._folder):
-            if not (claim.is_shared and claim.pid in own):
+            is_ours = claim.pid in own and claim.pid_namespace == namespace
+            if not (claim.is_shared and is_ours):
                 taken |= claim.cpus
         return taken
 

@@ -127,6 +127,7 @@ def make_plan(
 
     Raises:
         ValueError: The options contradict each other or the machine.
+        TypeError: The command is one string: no shell takes it apart.
 
     Example:
         >>> from corestream.cpu import CPUBudget, CPUSet, Topology
@@ -178,6 +179,11 @@ def make_plan(
 
 
 def _check(options: LaunchOptions) -> None:
+    words: object = options.command
+    if isinstance(words, str):
+        raise TypeError(
+            f"command must be a tuple of words; got {words!r}; write ('serve.py', '--port', '80')"
+        )
     if not options.command or not options.command[0]:
         raise ValueError("command must name a program; got none; write it after the options")
     if options.module and options.no_python:
@@ -215,7 +221,7 @@ def _argv(options: LaunchOptions, *, is_unbuffered: bool) -> tuple[str, ...]:
         return (*python, "-m", *options.command)
     if options.command[0].endswith(".py") and not options.no_python:
         return (*python, *options.command)
-    return options.command
+    return tuple(options.command)
 
 
 def _log_path(options: LaunchOptions, index: int) -> str | None:

@@ -68,6 +68,7 @@ class Supervisor:
         self._first_failure: int | None = None
         self._is_asked_to_end = False
         self._deadline_s: float | None = None
+        self._not_ours: set[int] = set()
         # What the launcher's parent had it ignore (nohup) stays ignored, by the instances, too.
         heard = {s for s in FORWARDED if signal.getsignal(s) is not signal.SIG_IGN}
         self._signals = frozenset(heard | {signal.SIGCHLD})
@@ -81,6 +82,7 @@ class Supervisor:
         Raises:
             OSError: An instance could not be started; those that were are ended.
         """
+        self._not_ours = _children()
         on_child = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
@@ -109,6 +111,9 @@ class Supervisor:
                 os._exit(CANNOT_LAUNCH)
             if note:
                 say(note)
+            for number in self._signals:
+                if callable(signal.getsignal(number)):  # between here and exec it would be lost
+                    signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
         process = subprocess.Popen(
@@ -163,7 +168,11 @@ class Supervisor:
                 running.code = _exit_code(running.process.pid)
                 if running.code is not None:
                     self._note_end(running)
-        _reap_adopted({running.process.pid for running in self._running})
+        own = {running.process.pid for running in self._running}
+        for pid in _children() - own - self._not_ours:
+            # As the first process of a container one inherits what others leave behind.
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
     def _note_end(self, running: _Running) -> None:
         if running.code == 0:
@@ -189,6 +198,7 @@ class Supervisor:
         if any(running.code is None for running in self._running):
             late = [str(r.plan.index) for r in self._running if r.code is None]
             say(f"killing instance {', '.join(late)}")
+        self._is_asked_to_end = True  # nothing that ends from here on is a failure to tell of
         self._send(signal.SIGKILL)
         deadline_s = time.monotonic() + _AFTER_KILL_S
         while any(running.code is None for running in self._running):
@@ -213,12 +223,10 @@ def _exit_code(pid: int) -> int | None:
     return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
 
 
-def _reap_adopted(own: set[int]) -> None:
-    """Reap what others left behind: as the first process of a container one inherits orphans."""
+def _children() -> set[int]:
+    """Return the children of this thread; none where the kernel does not list them."""
     try:
         text = Path("/proc/thread-self/children").read_text()
     except OSError:
-        return
-    for pid in {int(word) for word in text.split()} - own:
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+        return set()
+    return {int(word) for word in text.split()}

@@ -40,6 +40,24 @@ def test_only_the_thread_count_is_set_by_default():
     }
 
 
+def test_an_empty_variable_is_none():
+    assert changes({"OMP_NUM_THREADS": ""}) == {"OMP_NUM_THREADS": ("set", "4")}
+
+
+def test_a_command_is_words():
+    with pytest.raises(TypeError, match="command must be a tuple of words; got 'serve"):
+        make_plan(
+            LaunchOptions(command="serve.py -x"),
+            topology=flat(1).topology,
+            budget=flat(1).budget,
+            environ={},
+        )
+    with pytest.raises(ValueError, match="command must name a program; got none"):
+        make_plan(
+            LaunchOptions(command=()), topology=flat(1).topology, budget=flat(1).budget, environ={}
+        )
+
+
 def test_every_other_variable_is_passed_on():
     environ = {"HOME": "/root", "OMP_PROC_BIND": "true", "LD_PRELOAD": "/a.so"}
     (instance,) = plan_on(flat(4), environ).instances
@@ -117,7 +135,7 @@ def test_an_allocator_goes_before_what_the_user_preloads():
 
 
 def test_an_allocator_that_is_preloaded_already_stays():
-    found = with_allocator({"LD_PRELOAD": "/elsewhere/libjemalloc.so.2", "MALLOC_CONF": "x:1"})
+    found = with_allocator({"LD_PRELOAD": "/elsewhere/libjemalloc.so", "MALLOC_CONF": "x:1"})
     assert "LD_PRELOAD" not in found
     assert found["MALLOC_CONF"] == ("kept", "x:1")
 

@@ -288,7 +288,7 @@ def test_what_was_claimed_for_this_process_can_be_divided(tmp_path):
         assert below.stdout == "\n"
         for path in tmp_path.glob("claim-*"):
             change_record(path, pid=1, start_time=None)
-        change_record(path, pid=2**22 + 1)
+        change_record(path, pid=2**22 + 1)  # neither this process nor one above it
         other = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
         assert other.stdout == "0-1\n"
 
