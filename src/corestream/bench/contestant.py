@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Contestant:
 
     def __init__(self) -> None:
         self._subject: Subject | None = None
+        self._call_s = 0.0
 
     def prepare(
         self,
@@ -96,7 +98,7 @@ class Contestant:
             "batch_size": example.batch_size(),
             "weights": weights,
             "difference": difference and dataclasses.asdict(difference),
-            "num_threads": torch.get_num_threads(),
+            "call_s": self._call_s,
             "notes": list(dict.fromkeys(notes)),
             **self._subject.facts,
         }
@@ -114,11 +116,10 @@ class Contestant:
         subject, path = self._subject, Path(folder) / _EXPECTED
         if subject is None:
             raise MisuseError("a model must be prepared; got none; call prepare first")
-        if isinstance(subject, StockSubject):
-            with fitting(inputs):
-                answers = subject.answers()
-        else:
+        start = time.perf_counter()
+        with fitting(inputs) if isinstance(subject, StockSubject) else nullcontext():
             answers = subject.answers()
+        self._call_s = time.perf_counter() - start
         if is_first:
             _save(answers[0], path)
             return None
@@ -141,6 +142,7 @@ class Contestant:
         seconds: float,
         threads: int,
         seed: int,
+        timeout_s: float,
     ) -> dict[str, Any]:
         """Bears a load.
 
@@ -151,6 +153,7 @@ class Contestant:
             seconds: How long.
             threads: How many threads answer an open loop, where streams do not.
             seed: Of the arrivals.
+            timeout_s: When a request without an answer has failed.
 
         Returns:
             The fields of a LoadResult, with the error as text.
@@ -158,10 +161,14 @@ class Contestant:
         if self._subject is None:
             raise MisuseError("a model must be prepared; got none; call prepare first")
         if users is not None:
-            result = self._subject.closed(users=users, seconds=seconds)
+            result = self._subject.closed(users=users, seconds=seconds, timeout_s=timeout_s)
         else:
             result = self._subject.open(
-                rate_per_s=rate_per_s or 0.0, seconds=seconds, threads=threads, seed=seed
+                rate_per_s=rate_per_s or 0.0,
+                seconds=seconds,
+                threads=threads,
+                seed=seed,
+                timeout_s=timeout_s,
             )
         error = None if result.error is None else one_line(result.error)
         return {**dataclasses.asdict(dataclasses.replace(result, error=None)), "error": error}

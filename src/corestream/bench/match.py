@@ -17,7 +17,7 @@ from corestream.bench.plan import OURS, STOCK, Contender, Load, Options, Plan
 from corestream.bench.report import ContenderReport, ModeReport, Turn, Verdict, judge, make_row
 from corestream.cpu.cpu_set import CPUSet
 from corestream.measure.load import TIMEOUT_S, LoadResult
-from corestream.measure.process import MisuseError, TurnProcess
+from corestream.measure.process import ChildError, MisuseError, TurnProcess
 
 # A median of fewer rounds is not one.
 MIN_ROUNDS = 5
@@ -25,6 +25,7 @@ _MIN_TURN_S, _MAX_TURN_S = 0.1, 3.0
 # With shorter turns fewer rounds are better: percentiles need samples.
 _GOOD_TURN_S = 0.3
 _MARGIN_S = 60.0
+_PATIENCE = 5.0
 
 Tick = Callable[[str], object]
 
@@ -164,10 +165,7 @@ class Match:
             return load.rate_per_s
         _, capacity = self._best_closed(STOCK)
         if capacity <= 0:
-            raise MisuseError(
-                f"load must be a share of what stock answers; got {load.label}, and stock answered "
-                f"nothing; pass a rate"
-            )
+            raise ChildError(f"stock answered nothing, of which {load.label} could be a share")
         return load.share * capacity
 
     def _best_closed(self, contender: str) -> tuple[int, float]:
@@ -184,6 +182,10 @@ class Match:
         processes = self._processes[contender]
         shares = _shares(load.users, len(processes))
         threads, _ = self._best_closed(contender)
+        # A call takes longer where others wait too; it must not look like a hang.
+        timeout_s = TIMEOUT_S + _PATIENCE * self._facts[contender]["call_s"] * (
+            load.users or threads
+        )
         before, own_s = Counters.read(self._cpus), _cpu_seconds(processes)
         busy = []
         for index, (process, users) in enumerate(zip(processes, shares, strict=True)):
@@ -197,9 +199,10 @@ class Match:
                 seconds=self._turn_s,
                 threads=-(-threads // len(processes)),
                 seed=self._options.seed + 1000 * index + seed,
+                timeout_s=timeout_s,
             )
-        timeout_s = self._turn_s + TIMEOUT_S + _MARGIN_S
-        answers = [process.receive(timeout_s=timeout_s) for process in busy]
+        patience_s = self._turn_s + 2 * timeout_s + _MARGIN_S
+        answers = [process.receive(timeout_s=patience_s) for process in busy]
         for answer in answers:
             if answer["error"] is not None:
                 self._add_problem(f"{contender} failed under {load.label}: {answer['error']}")
@@ -213,6 +216,7 @@ class Match:
 
     def _report(self) -> ModeReport:
         batch_size = self._facts[STOCK]["batch_size"]
+        ours = self._facts.get(OURS, {})
         rows = []
         verdicts: list[Verdict] = []
         for load in self._plan.loads:
@@ -240,8 +244,8 @@ class Match:
         return ModeReport(
             mode=self._plan.mode,
             batch_size=batch_size,
-            num_cores=len(self._plan.core_ids),
-            team_size=self._plan.team_size,
+            num_cores=ours.get("num_cores", len(self._plan.core_ids)),
+            team_size=ours.get("team_size", self._plan.team_size),
             rounds=min(len(turns) for turns in self._turns.values()),
             turn_s=self._turn_s,
             contenders=tuple(self._report_of(contender) for contender in self._plan.contenders),

@@ -217,7 +217,7 @@ def _contenders(
     plural = "s" if num_instances > 1 else ""
     every = {
         STOCK: Contender(STOCK, "stock torch, unpinned, its own number of threads"),
-        OURS: Contender(OURS, "corestream: lowered, on pinned streams"),
+        OURS: Contender(OURS, "corestream, on pinned streams"),
         "threads": Contender(
             "threads", f"stock torch with set_num_threads({team_size})", num_threads=team_size
         ),

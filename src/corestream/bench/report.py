@@ -132,16 +132,16 @@ class Verdict:
         """The verdict in words."""
         if self.ratio is None or self.low is None or self.high is None:
             return f"no verdict on {self.metric}: nothing was answered"
-        spread = f"rounds {self.low:.2f} to {self.high:.2f}"
+        spread = f"rounds {self.low:.3g} to {self.high:.3g}"
         if not self.is_beyond_noise:
             busy = f"; others had {self.disturbed_share:.0%} of the CPUs"
             busy = busy if self.disturbed_share >= _SHARE_WORTH_SAYING else ""
             return (
-                f"no difference beyond noise in {self.metric} ({self.ratio:.2f} ×, {spread}{busy})"
+                f"no difference beyond noise in {self.metric} ({self.ratio:.3g} ×, {spread}{busy})"
             )
         word = "better" if self.ratio > 1 else "worse"
         factor = self.ratio if self.ratio > 1 else 1 / self.ratio
-        return f"{self.metric} {factor:.2f} × {word} than stock ({spread})"
+        return f"{self.metric} {factor:.3g} × {word} than stock ({spread})"
 
 
 @dataclass(frozen=True)

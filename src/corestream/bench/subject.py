@@ -56,11 +56,13 @@ class Subject:
         """What it computes in beside what the model does."""
         return None
 
-    def closed(self, *, users: int, seconds: float) -> LoadResult:
+    def closed(self, *, users: int, seconds: float, timeout_s: float) -> LoadResult:
         """What so many users get in so many seconds."""
         raise NotImplementedError
 
-    def open(self, *, rate_per_s: float, seconds: float, threads: int, seed: int) -> LoadResult:
+    def open(
+        self, *, rate_per_s: float, seconds: float, threads: int, seed: int, timeout_s: float
+    ) -> LoadResult:
         """What requests get that arrive at a rate, answered by `threads` threads or the streams."""
         raise NotImplementedError
 
@@ -81,12 +83,14 @@ class StockSubject(Subject):
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
             return [executor.submit(self._answer).result()]
 
-    def closed(self, *, users: int, seconds: float) -> LoadResult:
+    def closed(self, *, users: int, seconds: float, timeout_s: float) -> LoadResult:
         """Each user's thread calls the model, as the threads of a web server do."""
         submit = as_submit(self._answer)
-        return closed_loop(submit, num_users=users, duration_s=seconds, warm_up=2)
+        return closed_loop(submit, num_users=users, duration_s=seconds, timeout_s=timeout_s)
 
-    def open(self, *, rate_per_s: float, seconds: float, threads: int, seed: int) -> LoadResult:
+    def open(
+        self, *, rate_per_s: float, seconds: float, threads: int, seed: int, timeout_s: float
+    ) -> LoadResult:
         """A pool of threads takes the requests in order."""
         return open_loop_of_threads(
             self._answer,
@@ -94,7 +98,6 @@ class StockSubject(Subject):
             rate_per_s=rate_per_s,
             duration_s=seconds,
             seed=seed,
-            warm_up=2,
         )
 
 
@@ -130,11 +133,13 @@ class StreamSubject(Subject):
         """The dtype that the model was lowered to, if it is another."""
         return None if self._dtype is None else getattr(torch, self._dtype)
 
-    def closed(self, *, users: int, seconds: float) -> LoadResult:
+    def closed(self, *, users: int, seconds: float, timeout_s: float) -> LoadResult:
         """Each user waits for his request's future."""
-        return closed_loop(self._submit, num_users=users, duration_s=seconds, warm_up=2)
+        return closed_loop(self._submit, num_users=users, duration_s=seconds, timeout_s=timeout_s)
 
-    def open(self, *, rate_per_s: float, seconds: float, threads: int, seed: int) -> LoadResult:
+    def open(
+        self, *, rate_per_s: float, seconds: float, threads: int, seed: int, timeout_s: float
+    ) -> LoadResult:
         """The streams' queue takes the requests; `threads` is not for them."""
         return open_loop(
             self._submit,
@@ -142,6 +147,7 @@ class StreamSubject(Subject):
             duration_s=seconds,
             seed=seed,
             max_in_flight=_NO_LIMIT,
+            timeout_s=timeout_s,
         )
 
 
@@ -263,6 +269,11 @@ def _on_realtime_streams(
     """Each request is run by one stream."""
     pool, num_streams = CPUPool(plan["core_ids"]), plan["num_streams"]
     model = named.source
+    if named.kind == "lowered" and options["cores_per_stream"] is options["num_streams"] is None:
+        # It was lowered for such streams, and for no others.
+        every = CPUPool().core_ids
+        num_streams = max(1, len(every) // model.team_size)
+        pool = CPUPool(every[: num_streams * model.team_size])
     if named.is_lowerable:
         model = lower(
             model,
@@ -276,7 +287,9 @@ def _on_realtime_streams(
     task = Task(model, TaskExecutor(pool, num_streams))
     with torch.inference_mode():
         task.warm_up(*inputs.args, **inputs.kwargs)
-    return StreamSubject(task, inputs, num_streams=num_streams, lowered=model)
+    subject = StreamSubject(task, inputs, num_streams=num_streams, lowered=model)
+    subject.facts |= {"num_cores": len(pool), "team_size": len(pool) // num_streams}
+    return subject
 
 
 def _lowering_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,11 @@ def _kind_of(path: Path) -> str:
 def _load_exported(path: Path) -> Any:
     import torch
 
-    return torch.export.load(path).module()
+    module = torch.export.load(path).module()
+    # Its graph is what it is in either mode, and so eval() refuses; who lowers asks for the mode.
+    for part in module.modules():
+        part.training = False
+    return module
 
 
 def _load_torchscript(path: Path) -> Any:

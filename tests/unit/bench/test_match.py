@@ -20,6 +20,7 @@ FACTS = {
     "weights": 7,
     "difference": None,
     "notes": [],
+    "call_s": 0.0,
 }
 # Requests per second of each contender, by users.
 RATES = {"stock": {1: 100.0, 4: 60.0}, "corestream": {1: 150.0, 4: 400.0}}
@@ -113,6 +114,18 @@ def test_contenders_take_turns_and_the_open_loop_has_stocks_rate(fakes, tmp_path
     verdicts = {(one.load, one.metric): one.ratio for one in report.verdicts}
     assert verdicts["4 users", "throughput"] == pytest.approx(400 / 60)
     assert all(process.is_closed for process in fakes.started)
+
+
+def test_slow_calls_and_many_users_have_patience(fakes, tmp_path):
+    fakes.answers = {"stock": {"call_s": 10.0}}
+    loads = [Load(users=1), Load(users=16)]
+    with make_match(tmp_path, contenders=[STOCK, OURS], loads=loads) as match:
+        match.prepare()
+        match.measure(budget_s=0.001)
+    timeouts = {(name, one["users"]): one["timeout_s"] for name, one in fakes.diary}
+    assert timeouts["stock", 16] > 16 * 10.0
+    assert timeouts["stock", 1] < timeouts["stock", 16]
+    assert timeouts["corestream", 16] < 100
 
 
 def test_instances_share_a_load(fakes, tmp_path):

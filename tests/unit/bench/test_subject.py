@@ -73,7 +73,7 @@ def test_stock_answers_without_gradients_from_users_and_threads():
 
     subject = StockSubject(call, ModelInputs.of(torch.ones(1, 4)))
     assert subject.answers()[0].shape == (1, 2)
-    assert subject.closed(users=2, seconds=1e-9).completed == 2
-    opened = subject.open(rate_per_s=500, seconds=0.01, threads=2, seed=1)
+    assert subject.closed(users=2, seconds=1e-9, timeout_s=60).completed == 2
+    opened = subject.open(rate_per_s=500, seconds=0.01, threads=2, seed=1, timeout_s=60)
     assert opened.failed == 0
     assert set(seen) == {True}

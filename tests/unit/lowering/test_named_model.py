@@ -95,6 +95,7 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path):
         found = load_model(str(tmp_path / file))
         assert found.kind == kind
         torch.testing.assert_close(found.as_callable()(EXAMPLE), expected)
+        assert not getattr(found.source, "training", False)
 
 
 def test_a_package_is_found_and_not_loaded_yet(tmp_path):
