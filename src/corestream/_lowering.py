@@ -11,6 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 
+def count_facts(model: Any, *, example_inputs: Any, split: Callable[[Any], list[Any]]) -> Any:
+    """What a call of `model` computes and moves; None if one item of the example does not run.
+
+    `split` cuts (args, kwargs) into as many parts as there are items.
+    """
+    from corestream.lowering.api import Options, check_arguments
+    from corestream.runtime.model_facts import facts_of_call
+
+    inputs = check_arguments(model, example_inputs, options=Options())
+    items = [type(inputs)(*item) for item in split((inputs.args, inputs.kwargs))]
+    return facts_of_call(model, lambda: items[0].call(model), batch_size=len(items))
+
+
 def lower_for_streams(
     executor: Any, *, model: Any, example_inputs: Any, split: Callable[[Any], list[Any]] | None
 ) -> Any:

@@ -5,6 +5,7 @@
      │    ├── QueueFull           a bounded queue has no room; nothing was queued
      │    ├── ShutDown            the executor no longer takes work
      │    ├── ForkedFuture        the task was submitted in the process this one was forked from
+     │    ├── CoresTaken          other processes claimed the cores in the ledger
      │    ├── LoweringError       no backend could lower the model; the text has every reason
      │    └── ModelFileError      a saved model cannot be used here; the text says what to do
      └── UserWarning
@@ -31,6 +32,10 @@ class ShutDown(CorestreamError):
 
 class ForkedFuture(CorestreamError):
     """The task was submitted before a fork, so the threads that would end it are elsewhere."""
+
+
+class CoresTaken(CorestreamError):
+    """Other processes have claimed the cores in the ledger; they are free when those end."""
 
 
 class LoweringError(CorestreamError):

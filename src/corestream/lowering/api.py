@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corestream.cpu.pool import CPUPool
+from corestream.runtime.auto import choose_streams
 from corestream.runtime.executor import TaskExecutor, check_count
+from corestream.runtime.model_facts import ModelFacts, facts_of_call
 from corestream.runtime.split import part_lengths
-from corestream.runtime.streams import get_default_num_streams
 from corestream.runtime.teams import release_idle_team
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Options:
         tolerance: Limit of the numerical difference; None: what the dtype allows.
         cache: Whether compiled models may come from disk and go there, or the folder.
         progress: A callback; None: a bar on a terminal; False: nothing.
+        is_timed: Time what can be used also where there is no choice.
     """
 
     backend: str = "auto"
@@ -45,6 +47,7 @@ class Options:
     tolerance: float | None = None
     cache: bool | str | os.PathLike[str] = True
     progress: Callback | bool | None = None
+    is_timed: bool = True
 
 
 def lower(
@@ -79,7 +82,7 @@ def lower(
             that they have in the model.
         team_size: Cores of a stream; None: the cores divided by ``num_streams``.
         num_streams: How many streams; None: as many as ``team_size`` leaves room for; neither
-            given: one stream per core, as MultiStreamModule makes.
+            given: as MultiStreamModule's "AUTO" for this model and example.
         cpu_pool: The cores; None: ``CPUPool()``.
         dynamic_batch: Any batch size gives right results; False: only ``batch_sizes``. Where the
             one ``backend`` that is asked for cannot leave the size open, the report says that
@@ -120,6 +123,9 @@ def lower(
     pool = CPUPool() if cpu_pool is None else cpu_pool
     if not isinstance(pool, CPUPool):
         raise TypeError(f"cpu_pool must be a CPUPool; got {pool!r}; write CPUPool(core_ids)")
+    if team_size is None and num_streams is None:
+        choice = choose_streams(pool, model=model, count_facts=lambda: count_facts(model, inputs))
+        pool, num_streams = choice.cpu_pool, choice.num_streams
     pool, num_streams = _streams(pool, team_size=team_size, num_streams=num_streams)
     sizes = _batch_sizes(inputs, batch_sizes, num_streams=num_streams, dynamic=dynamic_batch)
     release_idle_team()
@@ -167,6 +173,7 @@ def lower_on(
         tolerance=options.tolerance,
         notes=notes,
         on_step=progress.step,
+        is_timed=options.is_timed,
     )
     try:
         return IsolatedCall(chooser.choose).wait(progress.tick, every_s=_TICK_S)
@@ -208,6 +215,13 @@ def check_arguments(model: Any, example_inputs: Any, *, options: Options) -> Mod
     return inputs
 
 
+def count_facts(model: nn.Module, inputs: ModelInputs) -> ModelFacts | None:
+    """What a call of the model does; None if the inputs have no batch, or one item does not run."""
+    batch = inputs.batch_size()
+    item = inputs.with_batch(1) if batch else inputs
+    return facts_of_call(model, lambda: item.call(model), batch_size=batch or 1)
+
+
 def _streams(
     pool: CPUPool, *, team_size: int | None, num_streams: int | None
 ) -> tuple[CPUPool, int]:
@@ -215,7 +229,7 @@ def _streams(
     if team_size is not None:
         check_count(team_size, name="team_size", at_most=len(pool))
     if num_streams is None:
-        num_streams = len(pool) // team_size if team_size else get_default_num_streams(pool)
+        num_streams = len(pool) // (team_size or 1)
     check_count(num_streams, name="num_streams", at_most=len(pool) // (team_size or 1))
     if team_size is None:
         return pool, num_streams

@@ -18,6 +18,7 @@ from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure.numerics import Difference
 from corestream.measure.timing import Timing, compare_times, is_faster
 from corestream.runtime.executor import TaskExecutor
+from corestream.runtime.model_structure import model_structure
 from corestream.runtime.task import Task
 from corestream.runtime.teams import release_idle_team
 
@@ -78,6 +79,7 @@ class Chooser:
         tolerance: Limit of the numerical difference; None: what the dtype allows.
         notes: What the report says of the whole.
         on_step: Told what begins.
+        is_timed: Time what can be used also where there is no choice.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class Chooser:
         tolerance: float | None,
         notes: Sequence[str],
         on_step: Callable[[str], object],
+        is_timed: bool = True,
     ) -> None:
+        self._is_timed = is_timed
         self._request = request
         self._executor = executor
         self._backends = backends
@@ -123,20 +127,24 @@ class Chooser:
                 f"the model must be one that a backend can lower; got {reasons}; give Task or "
                 f"MultiStreamModule the model itself"
             )
-        self._step("measuring")
-        timings = self._measure(usable)
-        best = _best(usable, timings)
+        timings: dict[str, Timing] = {}
+        best = usable[0]
+        if self._is_timed or len(usable) > 1:
+            self._step("measuring")
+            timings = self._measure(usable)
+            best = _best(usable, timings)
         report = LoweringReport(
             candidates=tuple(
                 one
                 if isinstance(one, CandidateReport)
-                else one.report(timing=timings[one.name], is_chosen=one is best)
+                else one.report(timing=timings.get(one.name), is_chosen=one is best)
                 for one in tried
             ),
             team_size=self._request.team_size,
             num_streams=self._request.num_streams,
             batch_sizes=self._request.batch_sizes,
             notes=tuple(self._notes),
+            model_structure=model_structure(self._request.model),
         )
         return LoweredModule(best.artifact, report)
 

@@ -67,6 +67,14 @@ class LoweredModule(nn.Module):
         """
         return self.report.team_size
 
+    @property
+    def model_structure(self) -> str:
+        """Hash of what the model is apart from its weights, by which profiles of it are found.
+
+        Thread-safe; never changes.
+        """
+        return self.report.model_structure
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model on the calling thread.
 

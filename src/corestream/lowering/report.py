@@ -85,6 +85,8 @@ class LoweringReport:
         num_streams: Streams that it was measured on.
         batch_sizes: Sizes of dim 0 that are fast; empty if the inputs have no batch.
         notes: What concerns all candidates.
+        model_structure: Hash of what the model is apart from its weights: profiles of the model
+            hold for what was lowered from it.
 
     Thread-safe: a value that never changes.
     """
@@ -94,6 +96,7 @@ class LoweringReport:
     num_streams: int
     batch_sizes: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    model_structure: str = ""
 
     @property
     def chosen(self) -> CandidateReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 import weakref
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from corestream.runtime.lifecycle import live_executors, shut_down_at_exit
 
 if TYPE_CHECKING:
     from corestream import _torch
+    from corestream.profiles.profile import Profile
+    from corestream.runtime.auto import AutoChoice
 
 
 _numbers = itertools.count()
@@ -51,13 +54,18 @@ class TaskExecutor:
 
     Args:
         cpu_pool: The cores; None: ``CPUPool()``, all that this process may use.
-        num_streams: The pool is split into this many parts.
+        num_streams: The pool is split into this many parts. "AUTO": as many as suit ``model``, as
+            for MultiStreamModule; one per core where nothing is known of it.
         queue_capacity: Tasks that may wait; None: any number. A task that would exceed it is
             refused with QueueFull.
+        model: What will run, for "AUTO": its profile decides, or else its weights.
+        profile: What "AUTO" goes by, or its file, instead of the one saved for the machine and
+            model.
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: ``num_streams`` is not between 1 and ``len(cpu_pool)``.
+        ValueError: ``num_streams`` is not between 1 and ``len(cpu_pool)`` nor "AUTO", or
+            ``profile`` is of another machine or model.
         OSError: A core could not be had or a thread not made; nothing is left running.
 
     Example:
@@ -73,16 +81,28 @@ class TaskExecutor:
     def __init__(
         self,
         cpu_pool: CPUPool | None = None,
-        num_streams: int = 1,
+        num_streams: int | str = 1,
         *,
         queue_capacity: int | None = None,
+        model: Any = None,
+        profile: Profile | str | os.PathLike[str] | None = None,
     ) -> None:
-        self._pool = CPUPool() if cpu_pool is None else cpu_pool
-        if not isinstance(self._pool, CPUPool):
+        pool = CPUPool() if cpu_pool is None else cpu_pool
+        if not isinstance(pool, CPUPool):
             raise TypeError(
                 f"cpu_pool must be a CPUPool; got {cpu_pool!r}; write CPUPool({cpu_pool!r})"
             )
-        check_count(num_streams, name="num_streams", at_most=len(self._pool))
+        self._auto: AutoChoice | None = None
+        if isinstance(num_streams, str):
+            from corestream.runtime.auto import choose_streams  # loads torch
+
+            check_auto(num_streams)
+            self._auto = choose_streams(pool, model=model, profile=profile)
+            pool, num_streams = self._auto.cpu_pool, self._auto.num_streams
+        else:
+            check_count(num_streams, name="num_streams", at_most=len(pool))
+            check_no_profile(num_streams, profile=profile)
+        self._pool = pool
         warn_of_problems()
         if queue_capacity is not None:
             check_count(queue_capacity, name="queue_capacity")
@@ -111,6 +131,14 @@ class TaskExecutor:
         Thread-safe; never changes.
         """
         return self._num_streams
+
+    @property
+    def auto(self) -> AutoChoice | None:
+        """What "AUTO" came to and why; None where the number of streams was given.
+
+        Thread-safe; never changes.
+        """
+        return self._auto
 
     @property
     def streams(self) -> tuple[StreamInfo, ...]:
@@ -248,6 +276,24 @@ def _streams_of(executor: _torch.Executor) -> tuple[StreamInfo, ...]:
         StreamInfo(core_ids=tuple(cpus), team_size=team_size, thread_ids=tuple(thread_ids))
         for cpus, team_size, thread_ids in executor.streams()
     )
+
+
+def check_auto(num_streams: str) -> None:
+    """Raises for another text than "AUTO"."""
+    if num_streams != "AUTO":
+        raise ValueError(
+            f'num_streams must be an int or "AUTO"; got {num_streams!r}; write "AUTO" for as many '
+            f"streams as suit the model"
+        )
+
+
+def check_no_profile(num_streams: int, *, profile: object) -> None:
+    """Raises if there is a profile for a number of streams that was given."""
+    if profile is not None:
+        raise ValueError(
+            f'num_streams must be "AUTO" for a profile to decide it; got {num_streams} and '
+            f"{profile!r}; leave one of them out"
+        )
 
 
 def check_count(value: object, *, name: str, at_most: int | None = None) -> None:

@@ -12,6 +12,7 @@ from corestream.cpu.allowed import startup_affinity
 from corestream.cpu.budget import cpu_budget
 from corestream.runtime.audit import count_openmp_threads
 from corestream.runtime.environment import RELEVANT_VARIABLES, current_problems
+from corestream.runtime.interop import interop_pool
 from corestream.runtime.threads import mapped_openmp_runtimes, read_thread, thread_ids
 
 
@@ -43,8 +44,8 @@ def runtime_info() -> dict[str, Any]:
 
     Returns:
         A dict that ``json.dumps`` takes: versions, the CPU budget with its reasons, OpenMP
-        runtimes with their paths, thread counts, masks, the environment variables that matter,
-        and problems in words.
+        runtimes with their paths, thread counts, torch's inter-op pool, masks, the
+        environment variables that matter, and problems in words.
 
     Raises:
         ImportError: The native part does not load.
@@ -61,6 +62,7 @@ def runtime_info() -> dict[str, Any]:
         "cpus": _cpus(),
         "openmp": _openmp(),
         "threads": _threads(),
+        "interop_pool": _interop_pool(),
         "masks": _masks(),
         "environment": {
             name: os.environ[name] for name in RELEVANT_VARIABLES if name in os.environ
@@ -115,6 +117,16 @@ def _threads() -> dict[str, Any]:
         "torch_num_interop_threads": torch.get_num_interop_threads(),
         "os_threads": len(thread_ids()),
         "python_threads": threading.active_count(),
+    }
+
+
+def _interop_pool() -> dict[str, Any]:
+    pool = interop_pool()
+    return {
+        "num_threads": pool.num_threads,
+        "is_started": pool.is_started,
+        "thread_ids": list(pool.thread_ids),
+        "cpus": list(pool.cpus),
     }
 
 

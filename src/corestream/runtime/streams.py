@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,11 +13,14 @@ import torch
 from corestream import _lowering
 from corestream.cpu.pool import CPUPool
 from corestream.errors import CorestreamWarning
+from corestream.profiles.profile import Profile
+from corestream.runtime.auto import AutoChoice, choose_streams
 from corestream.runtime.callee import make_callee
 from corestream.runtime.concat import DEFAULT, concat_outputs
-from corestream.runtime.executor import TaskExecutor, check_count
+from corestream.runtime.executor import TaskExecutor, check_auto, check_count, check_no_profile
 from corestream.runtime.future import Future
 from corestream.runtime.hints import HintTree, MultiStreamModuleHint
+from corestream.runtime.model_facts import ModelFacts
 from corestream.runtime.split import Arguments, split_arguments
 from corestream.runtime.warm_up import specialise_for_streams, warm_streams
 
@@ -24,8 +28,15 @@ if TYPE_CHECKING:
     from corestream import _torch
 
 
+# An example is cut into its items to know what one of them takes.
+_MOST_ITEMS = 1 << 16
+
+
 def get_default_num_streams(cpu_pool: CPUPool) -> int:
-    """How many streams ``num_streams="AUTO"`` makes: one per core.
+    """How many streams "AUTO" makes of a model that nothing is known of: one per core.
+
+    Of a model whose weights can be seen, or that has a profile, it makes as many as suit it:
+    ``MultiStreamModule(...).auto`` says how many and why.
 
     Args:
         cpu_pool: The cores.
@@ -104,8 +115,11 @@ class MultiStreamModule(torch.nn.Module):
 
     Args:
         model: A ScriptModule, an nn.Module, or what else :class:`Task` takes.
-        num_streams: How many streams, or "AUTO": one per core. More than cores is clamped to
-            the number of cores, with a warning.
+        num_streams: How many streams, or "AUTO": as the profile says that :func:`corestream.tune`
+            saved for this machine and model; without one, as what the model computes and reads
+            suggests against the sizes of the caches, within NUMA nodes and L3 domains; one per
+            core if nothing is known of the model. :attr:`auto` says why. More than cores is
+            clamped to the number of cores, with a warning.
         cpu_pool: The cores; None: ``CPUPool()``, all that this process may use.
         concat_output: Join the streams' outputs; False: return them as a list.
         input_split_hint: Which inputs to split, along which dims.
@@ -113,11 +127,13 @@ class MultiStreamModule(torch.nn.Module):
         example_inputs: If given, ``model`` is an nn.Module in eval mode that is lowered for the
             parts that the streams get of such inputs, as ``corestream.lower`` does it: a tensor,
             a tuple of positional or a mapping of keyword arguments, for the whole batch.
+        profile: What "AUTO" goes by, or its file, instead of the profile saved for this machine
+            and model.
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: ``num_streams`` is below 1 or another text than "AUTO"; or ``model`` is in
-            training mode and was to be lowered.
+        ValueError: ``num_streams`` is below 1 or another text than "AUTO"; ``model`` is in
+            training mode and was to be lowered; or ``profile`` is of another machine or model.
         OSError: A core could not be had or a thread not made; nothing is left running.
         LoweringError: No backend could lower the model; nothing is left running.
 
@@ -145,6 +161,7 @@ class MultiStreamModule(torch.nn.Module):
         output_concat_hint: MultiStreamModuleHint | None = None,
         *,
         example_inputs: Any = None,
+        profile: Profile | str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         pool = CPUPool() if cpu_pool is None else cpu_pool
@@ -158,10 +175,16 @@ class MultiStreamModule(torch.nn.Module):
         self._output_tree: HintTree = DEFAULT
         if output_concat_hint is not None:
             self._output_tree = output_concat_hint.as_output()
-        self._num_streams = _resolve_num_streams(num_streams, pool)
+        self._input_split_hint = input_split_hint
+        self._auto: AutoChoice | None = None
+        if isinstance(num_streams, str):
+            check_auto(num_streams)
+            self._auto = self._choose(model, example_inputs, pool=pool, profile=profile)
+            pool, self._num_streams = self._auto.cpu_pool, self._auto.num_streams
+        else:
+            self._num_streams = _clamped(num_streams, pool, profile=profile)
         self._arguments = (pool, concat_output, input_split_hint, output_concat_hint)
         self._concat_output = concat_output
-        self._input_split_hint = input_split_hint
         if example_inputs is None:
             self._callee = make_callee(model, num_streams=self._num_streams)
             self._executor = TaskExecutor(pool, self._num_streams)
@@ -172,6 +195,30 @@ class MultiStreamModule(torch.nn.Module):
         self._submit_parts = self._executor._native.submit_parts
         specialise_for_streams(model, self._executor, callee=self._callee)
         self.model = model
+
+    def _choose(
+        self,
+        model: Any,
+        example_inputs: Any,
+        *,
+        pool: CPUPool,
+        profile: Profile | str | os.PathLike[str] | None,
+    ) -> AutoChoice:
+        def split(arguments: Arguments) -> list[Arguments]:
+            return split_arguments(arguments, hint=self._input_split_hint, num_parts=_MOST_ITEMS)
+
+        def count_facts() -> ModelFacts | None:
+            facts: ModelFacts | None = _lowering.count_facts(
+                model, example_inputs=example_inputs, split=split
+            )
+            return facts
+
+        return choose_streams(
+            pool,
+            model=model,
+            profile=profile,
+            count_facts=None if example_inputs is None else count_facts,
+        )
 
     def _lowered(self, model: Any, example_inputs: Any) -> Any:
         try:
@@ -192,6 +239,14 @@ class MultiStreamModule(torch.nn.Module):
         Thread-safe; never changes.
         """
         return self._executor
+
+    @property
+    def auto(self) -> AutoChoice | None:
+        """What "AUTO" came to and why; None where the number of streams was given.
+
+        Thread-safe; never changes.
+        """
+        return self._auto
 
     def get_stream_number(self) -> int:
         """How many streams there are.
@@ -294,15 +349,9 @@ def _check_type(value: object, kind: Any, *, name: str) -> None:
         raise TypeError(f"{name} must be a {text}; got {value!r}; see help(MultiStreamModule)")
 
 
-def _resolve_num_streams(num_streams: int | str, pool: CPUPool) -> int:
-    if isinstance(num_streams, str):
-        if num_streams != "AUTO":
-            raise ValueError(
-                f'num_streams must be an int or "AUTO"; got {num_streams!r}; write "AUTO" for one '
-                f"stream per core"
-            )
-        return get_default_num_streams(pool)
+def _clamped(num_streams: int, pool: CPUPool, *, profile: object) -> int:
     check_count(num_streams, name="num_streams")
+    check_no_profile(num_streams, profile=profile)
     if num_streams <= len(pool):
         return num_streams
     warnings.warn(
