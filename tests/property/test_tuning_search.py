@@ -36,7 +36,7 @@ def machines(cores: Sequence[int]) -> st.SearchStrategy[PaperMachine]:
 
 
 def loss(machine: PaperMachine, objective: str, *, noise: float, budget_s: float = 120.0) -> float:
-    """How much worse what is recommended is than the best there is, on the machine without noise."""
+    """How much worse what is recommended is than the best there is, were there no noise."""
     space = SearchSpace(
         num_cores=machine.num_cores,
         batch_sizes=BATCHES,

@@ -58,11 +58,33 @@ def _describe_module(name: str, module: torch.nn.Module) -> Iterator[str]:
 
 def _describe_script(script: Any) -> Iterator[str]:
     graph = getattr(script, "inlined_graph", None) or script.graph
-    canonical = torch._C._jit_pass_canonicalize(graph)
-    yield _MANGLE.sub("", str(canonical.str(False)))
+    names = {value: str(index) for index, value in enumerate(graph.inputs())}
+    yield from _describe_block(graph, names)
     if isinstance(script, torch.jit.ScriptModule):
         named = sorted(script.state_dict().items())
         yield from (f"{key} {tensor.dtype} {tuple(tensor.shape)}" for key, tensor in named)
+
+
+def _describe_block(block: Any, names: dict[Any, str]) -> Iterator[str]:
+    """Every operator with where its inputs come from; of constant tensors the shape alone."""
+    for node in block.nodes():
+        taken = " ".join(names.get(value, "?") for value in node.inputs())
+        attributes = " ".join(_describe_attribute(node, name) for name in node.attributeNames())
+        for value in node.outputs():
+            names[value] = str(len(names))
+        yield _MANGLE.sub("", f"{node.kind()}({taken}) {attributes}")
+        for inner in node.blocks():
+            yield from _describe_block(inner, names)
+
+
+def _describe_attribute(node: Any, name: str) -> str:
+    kind = node.kindOf(name)
+    if kind in ("t", "ts"):
+        tensors = [node.t(name)] if kind == "t" else node.ts(name)
+        return " ".join(f"{tensor.dtype}{tuple(tensor.shape)}" for tensor in tensors)
+    # Other kinds are plain values, or have no text that is the same in every process.
+    value = getattr(node, kind)(name) if kind in ("s", "ss", "i", "is", "f", "fs") else kind
+    return f"{name}={value}"
 
 
 def _digest_of_file(path: Path) -> str:

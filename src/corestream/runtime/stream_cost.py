@@ -77,11 +77,14 @@ class Caches:
 def possible_cuts(core_ids: Sequence[int], *, topology: Topology) -> list[Cut]:
     """The cuts into streams of nearly equal size that cross no NUMA node, most streams first.
 
+    For each team size that with as many streams as there is room for.
+
     Cuts that cross an L3 domain are among them only where no team of two could stay within one: in
     the odd remnants of domains that a cpuset may leave.
     """
     cuts = []
-    for num_streams in range(len(core_ids), 0, -1):
+    counts = {len(core_ids) // team for team in range(1, len(core_ids) + 1)}
+    for num_streams in sorted(counts, reverse=True):
         parts = partition(core_ids, num_streams, topology=topology)
         places = [{topology.locality(cpu) for cpu in part} for part in parts]
         if any(len({place[:2] for place in found}) > 1 for found in places):

@@ -243,6 +243,7 @@ def _result(
         streams=verdict.streams,
         verdict=verdict.text,
         is_beyond_noise=verdict.is_beyond_noise,
+        is_met=course.is_met,
         objective=str(plan.objective),
         load=_describe(load),
         trials=course.trials(),

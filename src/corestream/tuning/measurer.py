@@ -29,7 +29,7 @@ from corestream.tuning.tuner import CannotRun
 GIVEN = "given"
 
 # Seconds that a first lowering is taken to need: a fixed part, and calls of the largest batch.
-_FIRST_LOWERING = {"torchscript": (1.5, 12), "eager": (0.5, 8), "aotinductor": (40.0, 10)}
+_FIRST_LOWERING = {"torchscript": (0.3, 12), "eager": (0.3, 12), "aotinductor": (40.0, 10)}
 
 # What is traced suits every team size; what is compiled suits the one it was compiled for.
 _PER_TEAM_SIZE = {"aotinductor"}

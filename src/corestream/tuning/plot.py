@@ -32,6 +32,18 @@ def plot_trials(result: TuneResult, path: Path) -> Path:
         zorder=1,
         label="front",
     )
+    for one in front:
+        shape = f"{one.setting.num_streams} × {one.setting.team_size}"
+        name = "stock" if one.setting.is_stock else shape
+        axes.annotate(
+            f"{name}, batch {one.setting.batch_size}",
+            (one.items_per_s, one.p50_ms),
+            xytext=(-9, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="#555555",
+        )
     chosen = [one for one in result.measured if one.setting == result.recommended]
     for one in chosen:
         axes.scatter(

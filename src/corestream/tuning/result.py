@@ -33,6 +33,7 @@ class TuneResult:
         streams: The best with streams; None if none ran.
         verdict: How that compares with stock, in words.
         is_beyond_noise: Whether the difference is more than noise.
+        is_met: Whether what is recommended kept to the objective's limit, where it has one.
         objective: What was wanted.
         load: How requests came, in words.
         trials: Every setting that was looked at, in order.
@@ -49,6 +50,7 @@ class TuneResult:
     streams: Setting | None
     verdict: str
     is_beyond_noise: bool
+    is_met: bool
     objective: str
     load: str
     trials: tuple[Trial, ...]
@@ -260,10 +262,12 @@ class TuneResult:
         return "\n".join([*lines, *self._summary()])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=f"{self.objective}, {self.load}", title_justify="left")
+        title = f"{self.objective}, {self.load}"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column, heading in enumerate(_HEADER):
             table.add_column(heading, justify="left" if column < _LEFT else "right")
         for row in self._rows():

@@ -1,9 +1,7 @@
-"""The process in which thread counts are changed: ``python -m corestream.tuning.thread_worker``."""
+"""The process in which thread counts are changed, so that they change nowhere else."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -37,9 +35,8 @@ class Worker:
         inputs: list[str],
         op: str,
         size: int,
-        cpus: list[int],
     ) -> dict[str, Any]:
-        """Makes what is timed; unpins the process, which its parent may have pinned.
+        """Makes what is timed.
 
         Args:
             tell: Takes what is being done.
@@ -47,7 +44,6 @@ class Worker:
             inputs: The same.
             op: The operation.
             size: Rows of its matrices.
-            cpus: Where the process may run.
 
         Returns:
             What it is called, and how many threads torch takes of itself.
@@ -55,8 +51,6 @@ class Worker:
         Raises:
             MisuseError: There is no such model, or the inputs do not fit.
         """
-        with contextlib.suppress(OSError):  # a sandbox may refuse it
-            os.sched_setaffinity(0, cpus)
         tell("loading")
         if model is None:
             self._call, subject = _operation(op, size), f"{op} of {size} × {size}, float32"
@@ -112,7 +106,3 @@ def main() -> None:
     """Answers the parent until it closes the pipe."""
     worker = Worker()
     serve({"prepare": worker.prepare, "time": worker.time})
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,15 @@ from corestream.runtime.executor import check_count
 
 OPERATIONS = ("matmul", "add", "sigmoid", "softmax")
 
+# The caller may be pinned, and OpenMP's runtime counts the CPUs when it is loaded.
+_PROGRAM = """
+import contextlib, os
+with contextlib.suppress(OSError):  # a sandbox may refuse it
+    os.sched_setaffinity(0, {cpus})
+from corestream.tuning.thread_worker import main
+main()
+"""
+
 _MOST_POINTS = 24
 _MOST_ROUNDS = 7
 _PREPARE_TIMEOUT_S = 600.0
@@ -227,7 +236,7 @@ def sweep_threads(
     budget = cpu_budget()
     counts = thread_counts(budget.count, at_most=max_threads)
     with tempfile.TemporaryDirectory() as folder:
-        argv = [sys.executable, "-m", "corestream.tuning.thread_worker"]
+        argv = [sys.executable, "-c", _PROGRAM.format(cpus=list(budget.allowed))]
         with TurnProcess(argv, name="the sweep's process", log=Path(folder) / "log") as process:
             progress("loading", 0.0)
             facts = process.ask(
@@ -237,7 +246,6 @@ def sweep_threads(
                 inputs=list(inputs),
                 op=op,
                 size=size,
-                cpus=list(budget.allowed),
             )
             samples = _rounds(process, counts, budget_s=budget_s, progress=progress)
     return ThreadSweep(

@@ -24,6 +24,9 @@ _FINALS = 0.35
 _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 _TRIALS_HOPED_FOR = 40
 
+# Calls before the first that counts, and that one: streams are warmed up in three rounds.
+_CALLS_OF_TRIAL, _CALLS_OF_STOCK = 5, 2
+
 # Finalists with streams, and rounds: the first that fits into the time that is left.
 _FINALS_THAT_FIT = (
     (NUM_FINALISTS, MIN_ROUNDS),
@@ -78,6 +81,7 @@ class Course:
         reasons: Why a setting has none.
         finalists: Those that were compared in turns.
         verdict: What came of it.
+        is_met: Whether what is recommended kept to the objective's limit, where it has one.
         notes: What is worth knowing, in words.
         elapsed_s: How long it took.
     """
@@ -86,6 +90,7 @@ class Course:
     reasons: dict[Setting, str] = field(default_factory=dict)
     finalists: tuple[Setting, ...] = ()
     verdict: Verdict | None = None
+    is_met: bool = True
     notes: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
 
@@ -132,6 +137,7 @@ class Tuner:
         self._costs: dict[Setting, float] = {}
         self._took_s: dict[Setting, float] = {}
         self._last_s = 0.0
+        self._first = plan.space.stock[0]
         self._late: list[Setting] = []
         self._is_done = False
         self.course = Course()
@@ -144,7 +150,7 @@ class Tuner:
         """
         plan, course = self._plan, self.course
         # The one that everything is compared with, and that tells how long calls take.
-        first = plan.space.stock[0]
+        first = self._first
         self._look_at(first)
         if not math.isfinite(self._costs[first]):
             raise CannotRun(course.reasons[first])
@@ -163,18 +169,26 @@ class Tuner:
                 self._is_done = not self._late
                 return
             needed = self._measurer.preparation_s(setting)
-            if needed > 0 and self._elapsed_s() + needed + self._seconds > until:
-                self._leave_out(setting, needed_s=needed, left_s=until - self._elapsed_s())
+            left = until - self._elapsed_s()
+            if needed > 0 and needed + self._seconds > left:
+                self._leave_out(setting, f"lowering for it takes about {needed:.0f} s", left)
+            elif (calls := self._calls_s(setting)) > left:
+                self._leave_out(setting, f"its first calls take about {calls:.0f} s", left)
             elif setting not in self._costs:
                 self._look_at(setting)
             self._plan.search.tell(setting, self._costs[setting])
 
-    def _leave_out(self, setting: Setting, *, needed_s: float, left_s: float) -> None:
+    def _calls_s(self, setting: Setting) -> float:
+        """What the calls of a trial take at least, going by stock's first ones."""
+        item_s = 1.0 / max(self.course.measured[self._first][0].items_per_s, 1e-12)
+        call_s = item_s * setting.batch_size
+        if setting.is_stock:
+            return _CALLS_OF_STOCK * call_s
+        return _CALLS_OF_TRIAL * call_s * max(1.0, self._first.team_size / setting.team_size)
+
+    def _leave_out(self, setting: Setting, why: str, left_s: float) -> None:
         self._costs[setting] = math.inf
-        reason = (
-            f"not tried: lowering for it takes about {needed_s:.0f} s, and {max(0, left_s):.0f} s "
-            f"were left"
-        )
+        reason = f"not tried: {why}, and {max(0.0, left_s):.0f} s were left"
         self.course.reasons[setting] = reason
         self._late.append(setting)
 
@@ -215,7 +229,7 @@ class Tuner:
         plan, course = self._plan, self.course
         finalists, num_rounds = self._finals()
         rounds: dict[Setting, list[Measurement]] = {one: course.measured[one] for one in finalists}
-        if len(finalists) > 1:
+        if len(finalists) > 1 and num_rounds > 0:
             started, done = self._now(), [0]
 
             def has_time() -> bool:
@@ -236,20 +250,24 @@ class Tuner:
         self._note_limits()
 
     def _finals(self) -> tuple[list[Setting], int]:
-        """Who is compared, and for how many rounds at least, so that it fits into the time."""
+        """Who is compared, and for how many rounds at least, so that it fits into the time.
+
+        Without time for any, what was seen when looking has to do.
+        """
         left = self._plan.budget_s - self._elapsed_s()
         for count, num_rounds in _FINALS_THAT_FIT:
             finalists = choose_finalists(self._costs, stock=self._plan.space.stock, count=count)
             if num_rounds * sum(self._took_s[one] for one in finalists) <= left:
-                break
-        return finalists, num_rounds
+                return finalists, num_rounds
+        return finalists, 0
 
     def _note_limits(self) -> None:
         plan, verdict = self._plan, self.course.verdict
         if verdict is None:
             return
         measured: Sequence[Measurement] = self.course.measured[verdict.recommended]
-        if not all(plan.objective.is_met(one) for one in measured):
+        self.course.is_met = all(plan.objective.is_met(one) for one in measured)
+        if not self.course.is_met:
             self.course.notes.append(
                 f"nothing met {plan.objective} in every round; what is recommended came closest"
             )

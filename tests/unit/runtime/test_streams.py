@@ -107,7 +107,7 @@ def test_the_first_streams_get_one_core_more(num_streams, num_cpus, sizes):
         assert [cpu for info in infos for cpu in info.core_ids] == list(range(num_cpus))
 
 
-def test_auto_is_one_stream_per_core():
+def test_auto_is_one_stream_per_core_where_nothing_is_known_of_the_model():
     with machine_of(5) as pool:
         assert get_default_num_streams(pool) == 5
         with running(scripted(nn.Identity()), "AUTO", pool) as streams:

@@ -37,7 +37,7 @@ class Counted:
         (
             "auto",
             ValueError,
-            'num_streams must be an int or "AUTO"; got \'auto\'; write "AUTO" for one stream per',
+            'num_streams must be an int or "AUTO"; got \'auto\'; write "AUTO" for as many',
         ),
     ],
 )

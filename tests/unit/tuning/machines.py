@@ -1,4 +1,4 @@
-"""Machines that exist on paper: what a setting would do there, with noise, and how long it takes."""
+"""Machines that exist on paper: what a setting would do there, and how long it takes."""
 
 from __future__ import annotations
 
