@@ -15,7 +15,16 @@ from benchmarks.measure import FULL, QUICK, Effort
 from corestream.cpu.pool import CPUPool
 
 # In order of how long they take; the table, which takes hours, after them.
-NAMES = ("overheads", "idle_team", "memory", "users", "throughput", "latency", "allocator")
+NAMES = (
+    "overheads",
+    "idle_team",
+    "memory",
+    "users",
+    "throughput",
+    "latency",
+    "allocator",
+    "interop",
+)
 TABLE = "table"
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from corestream.runtime.future import Future
     from corestream.runtime.hints import MultiStreamModuleHint
     from corestream.runtime.info import is_runtime_ext_enabled, runtime_info
+    from corestream.runtime.interop import set_num_interop_threads
     from corestream.runtime.pin import pin
     from corestream.runtime.streams import MultiStreamModule, get_default_num_streams
     from corestream.runtime.task import Task
@@ -50,6 +51,7 @@ _HOME = {
     "pin": "runtime.pin",
     "release_idle_team": "runtime.teams",
     "runtime_info": "runtime.info",
+    "set_num_interop_threads": "runtime.interop",
     "topology": "cpu.topology",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "pin",
     "release_idle_team",
     "runtime_info",
+    "set_num_interop_threads",
     "topology",
 ]
 

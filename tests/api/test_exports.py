@@ -113,7 +113,18 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.needs_build
-@pytest.mark.parametrize("module", ["corestream", "corestream.cpu", "corestream.errors"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "corestream",
+        "corestream.cli",
+        "corestream.cpu",
+        "corestream.doctor",
+        "corestream.errors",
+        "corestream.launch",
+        "corestream.topo",
+    ],
+)
 def test_torch_is_not_loaded(module):
     loaded = run_python(f"import sys, {module}; print(*{{m.split('.')[0] for m in sys.modules}})")
     assert "torch" not in loaded.split()

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "measure": {"errors"},
     "onednn": {"cpu", "errors"},
     "optimization": {"cpu", "measure"} | _OPERATORS,
-    "_lowering": {"lowering"},
+    "_lowering": {"lowering", "runtime"},
     "lowering": {"cpu", "measure", "optimization", "runtime"} | _OPERATORS,
     "quantization": {"cpu", "measure"} | _OPERATORS,
     "serve": _BELOW_TOOLS,
