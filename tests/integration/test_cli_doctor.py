@@ -136,6 +136,16 @@ def test_wrong_use_is_one_line(words, text):
     assert done.stdout == ""
 
 
+def test_with_every_output_closed():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "doctor", "--no-probe"],
+        preexec_fn=lambda: os.closerange(0, 3),
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
 def test_help_has_examples():
     done = doctor("--help")
     assert done.returncode == 0

@@ -152,6 +152,23 @@ def test_exit_codes_pass_through():
     assert launch("sh", "-c", "kill -TERM $$").returncode == -15  # exec: it was this process
 
 
+def test_closed_descriptors_are_not_given_to_other_files(tmp_path):
+    def close():
+        os.closerange(0, 3)
+
+    # A daemon's. The claim and the logs would be opened in their place, and be written to.
+    seen, logs = tmp_path / "seen", tmp_path / "logs"
+    shown = " ".join(f"/proc/$$/fd/{number}" for number in range(3))
+    environ = {"CORESTREAM_LEDGER_DIR": str(tmp_path / "ledger")}
+    program = f'found=$(readlink {shown}); echo "$found" > {seen}'
+    claimed = ["--slice", "auto", "-c", "1", "sh", "-c", program]
+    assert launch(*claimed, env=environ, preexec_fn=close).returncode == 0
+    assert seen.read_text() == "/dev/null\n" * 3
+    logged = ["-n", "2", "--log-dir", str(logs), "sh", "-c", "echo out; echo err >&2"]
+    assert launch(*logged, preexec_fn=close).returncode == 0
+    assert [log.read_text() for log in sorted(logs.iterdir())] == ["out\nerr\n"] * 2
+
+
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [

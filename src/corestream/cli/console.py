@@ -96,7 +96,7 @@ def progress(title: str, *, total: float) -> Iterator[Advance]:
     Yields:
         A function to call with how much is done by now and what is being done.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: closed as Python started
         yield lambda done, text: None
         return
     from rich.console import Console

@@ -86,8 +86,9 @@ def doctor(
     if as_json:
         print_json(diagnosis.to_dict())
     else:
-        is_given = sys.stdout.isatty() or "COLUMNS" in os.environ
-        show(diagnosis, Console(width=None if is_given else WIDTH), explain=explain)
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        has_width = is_terminal or "COLUMNS" in os.environ
+        show(diagnosis, Console(width=None if has_width else WIDTH), explain=explain)
     code = diagnosis.exit_code(strict=strict)
     if code:
         raise typer.Exit(code)

@@ -21,6 +21,7 @@ from corestream.launch.ledger import Lease, open_ledger
 from corestream.launch.messages import say
 from corestream.launch.options import LaunchOptions
 from corestream.launch.plan import LaunchPlan, make_plan
+from corestream.launch.process import open_standard_descriptors
 from corestream.launch.runner import run_plan
 from corestream.launch.supervisor import CANNOT_LAUNCH
 
@@ -71,6 +72,7 @@ _FLAGS = {
 
 def run(*, command: list[str], dry_run: bool, json: bool, quiet: bool, **values: Any) -> None:
     """Plan, then show the plan or execute it."""
+    open_standard_descriptors()
     options = LaunchOptions(command=tuple(command), **values)
     machine, budget = topology(), cpu_budget()
     with failing_on(ValueError, TypeError, FileNotFoundError):

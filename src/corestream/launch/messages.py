@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 
 
@@ -16,3 +17,10 @@ def say(message: str) -> None:
     # process exit with 120.
     with suppress(OSError):  # nobody reads it
         os.write(2, f"corestream run: {message}\n".encode(errors="backslashreplace"))
+
+
+def flush() -> None:
+    """Write out what Python keeps back of standard output and error."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the descriptor was closed as Python started
+            stream.flush()

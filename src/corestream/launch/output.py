@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import select
 import selectors
-import sys
 import threading
 from pathlib import Path
 from typing import BinaryIO
 
 from corestream.launch.lines import Lines
-from corestream.launch.messages import say
+from corestream.launch.messages import flush, say
 
 _CHUNK = 64 * 1024
 
@@ -122,8 +121,7 @@ class Output:
 
     def start(self) -> None:
         """Begin to copy; call it when no process is to be forked any more."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         self._thread = threading.Thread(target=self._copy, name="corestream-output", daemon=True)
         self._thread.start()
 

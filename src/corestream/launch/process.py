@@ -97,6 +97,23 @@ def die_with(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)
 
 
+def open_standard_descriptors() -> None:
+    """Open /dev/null for each of the first three descriptors that is closed.
+
+    A daemon may have been started without them. The next files that are opened, a claim of the
+    ledger or a log, would be given their numbers, and what is written to standard output would
+    end up there.
+
+    Not thread-safe: belongs to the whole process; holds the GIL.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def restore_default_signals() -> None:
     """Undo what Python itself ignores, as a program started by a shell would find it.
 

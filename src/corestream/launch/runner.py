@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from corestream.launch.messages import say
+from corestream.launch.messages import flush, say
 from corestream.launch.output import Output
 from corestream.launch.plan import InstancePlan, LaunchPlan
 from corestream.launch.process import confine, restore_default_signals
@@ -83,8 +83,7 @@ def _become(instance: InstancePlan, environ: Mapping[str, str]) -> NoReturn:
     note = confine(instance)
     if note:
         say(note)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     restore_default_signals()
     try:
         os.execvpe(instance.argv[0], instance.argv, instance.environ(environ))
