@@ -63,6 +63,9 @@ class Memory:
 class TurnProcess:
     """A process that is stopped but in its turn.
 
+    :meth:`close` ends it and all that it has started. If this process is killed, the kernel ends
+    the child, but not what that had running itself.
+
     Args:
         argv: The program; :func:`serve` is its main loop.
         name: What errors call it.
