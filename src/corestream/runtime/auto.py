@@ -85,8 +85,11 @@ def choose_streams(
     if model is not None or profile is not None:
         found = _profile_for(model, pool, given=profile)
         notes = found.notes
-        if found.profile is not None:
+        if found.profile is not None and _suits(found.profile, model):
             return _follow(found.profile, pool, notes=notes)
+        if found.profile is not None:
+            team = found.profile.team_size
+            notes = (*notes, f"a profile is for teams of {team}: lower the model for them")
     if choice := _as_lowered(model, pool, notes=notes):
         return choice
     facts = count_facts() if count_facts is not None else None
@@ -119,6 +122,12 @@ def _profile_for(
             f"call tune() here"
         )
     return Found(profile)
+
+
+def _suits(profile: Profile, model: Any) -> bool:
+    """Whether the model may run in teams of the profile's size: compiled code has its own."""
+    is_compiled = getattr(model, "backend", None) == "aotinductor"
+    return not is_compiled or model.team_size == profile.team_size
 
 
 def _follow(profile: Profile, pool: CPUPool, *, notes: tuple[str, ...]) -> AutoChoice:

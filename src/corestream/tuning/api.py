@@ -127,6 +127,9 @@ def tune(
                 f"the model must run on example_inputs; got {error}; pass inputs that it takes"
             ) from error
     texts = [str(one.message) for one in caught if one.category is CorestreamWarning]
+    for one in caught:
+        if one.category is not CorestreamWarning:  # the model's own
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     result = _result(
         course, model, pool=pool, plan=plan, load=load, notes=[*notes, *dict.fromkeys(texts)]
     )

@@ -86,6 +86,7 @@ class StreamMeasurer:
         self._refused: dict[tuple[str, int], str] = {}
         self._lowering_s: dict[str, float] = {}
         self._item_s = 0.0
+        self._direct: Callable[..., Any] | None = None
 
     def preparation_s(self, setting: Setting) -> float:
         """What the last lowering with the backend took, or, before it, a guess."""
@@ -181,7 +182,7 @@ class StreamMeasurer:
     def _stock(self, setting: Setting) -> Iterator[tuple[Submit, int, int]]:
         """The model as it is, called by whoever asks: threads are the kernel's to place."""
         inputs = self._sized(setting.batch_size)
-        model = _direct(self._model)
+        model = self._direct = self._direct or _direct(self._model)
 
         def call() -> Any:
             with torch.no_grad():

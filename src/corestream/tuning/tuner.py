@@ -169,7 +169,9 @@ class Tuner:
                 self._is_done = not self._late
                 return
             needed = self._measurer.preparation_s(setting)
-            left = until - self._elapsed_s()
+            # Before any streams have run there is nothing to compare with stock.
+            is_first = all(one.is_stock for one in self.course.measured)
+            left = (self._plan.budget_s if is_first else until) - self._elapsed_s()
             if needed > 0 and needed + self._seconds > left:
                 self._leave_out(setting, f"lowering for it takes about {needed:.0f} s", left)
             elif (calls := self._calls_s(setting)) > left:
@@ -236,16 +238,22 @@ class Tuner:
                 each = (self._now() - started) / max(1, done[0] // len(finalists))
                 return self._elapsed_s() + each <= plan.budget_s
 
-            def measure(setting: Setting) -> Measurement:
+            def measure(setting: Setting) -> Measurement | None:
                 self._tell(f"comparing in turns: {setting}")
                 done[0] += 1
-                return self._measurer.measure(setting, seconds=self._seconds)
+                try:
+                    return self._measurer.measure(setting, seconds=self._seconds)
+                except CannotRun as error:
+                    if setting.is_stock:
+                        raise
+                    course.notes.append(f"failed when it was compared: {error}")
+                    return None
 
             rounds = run_rounds(
                 finalists, measure=measure, has_time=has_time, min_rounds=num_rounds
             )
             course.measured.update(rounds)
-        course.finalists = tuple(finalists)
+        course.finalists = tuple(rounds)
         course.verdict = judge(rounds, objective=plan.objective, is_open=plan.is_open)
         self._note_limits()
 

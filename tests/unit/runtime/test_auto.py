@@ -243,6 +243,18 @@ def test_a_saved_profile_of_other_hardware_is_refused_and_noted():
             assert "'Another' in the profile" in streams.auto.notes[0]
 
 
+def test_compiled_code_keeps_to_the_teams_it_was_compiled_for():
+    class Compiled(nn.Linear):
+        backend, team_size = "aotinductor", 1
+
+    model = Compiled(3, 3).eval()
+    with machine_of(4) as pool:
+        save_profile(profile_for(model, pool))
+        choice = choose_streams(pool, model=model)
+        assert (choice.num_streams, choice.source) == (4, "lowering")
+        assert "a profile is for teams of 2" in choice.notes[0]
+
+
 def test_where_stock_was_faster_the_profile_says_so():
     model = scripted(nn.Linear(3, 3))
     with machine_of(4) as pool:

@@ -130,6 +130,24 @@ def test_what_breaks_is_left_out_with_its_reason():
     )
 
 
+def test_a_finalist_that_breaks_later_is_out_and_noted():
+    breaks: list[Setting] = []
+
+    def fails(one: Setting) -> bool:
+        # The best breaks when it comes again.
+        if not breaks and not one.is_stock and measurer.log.count(one) > 1:
+            breaks.append(one)
+        return one in breaks
+
+    measurer = measurer_of()
+    measurer.fails = fails
+    course = tuned(measurer, space_of())
+    assert breaks
+    assert breaks[0] not in course.finalists
+    assert not course.verdict.recommended.is_stock
+    assert any("failed when it was compared" in note for note in course.notes)
+
+
 def test_without_streams_that_run_stock_stays():
     course = tuned(measurer_of(fails=lambda one: not one.is_stock), space_of())
     assert course.verdict.recommended.is_stock
