@@ -124,8 +124,11 @@ def test_a_running_process():
     ("words", "text"),
     [
         (["--pid", "1073741824"], "corestream: process must be the id of a running process"),
-        (["--pid", "0"], "--pid"),
-        (["--root", "/no/such/folder"], "--root"),
+        (["--pid", "0"], "corestream: process must be the id of a running process; got 0;"),
+        (["--workers", "0"], "corestream: num_workers must be at least 1; got 0;"),
+        (["--root", "/no/such"], "corestream: root must be a folder with the text of a machine;"),
+        (["--root", "/dev"], "corestream: root must be a folder with the text of a machine;"),
+        (["--root", "/proc", "--probe"], "corestream: probe must be False for a copy"),
     ],
 )
 def test_wrong_use_is_one_line(words, text):

@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
 [cyan]corestream doctor --strict --no-probe && exec python serve.py[/]: in an init container.
 
-Exit status: 0 nothing is broken (warnings are printed), 1 something is, or with [bold]--strict[/]
+Exit status: 0 nothing is broken (warnings are printed), 1 something is, or with [bold]--strict[/] \
 something is warned of, 2 wrong use."""
 
 # A fresh process ends after this on the machines that we know; the bar needs some total.
@@ -38,7 +38,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def doctor(
     *,
     pid: Annotated[
-        int | None, typer.Option("--pid", min=1, help="Look at this running process.")
+        int | None, typer.Option("--pid", metavar="ID", help="Look at this running process.")
     ] = None,
     probe: Annotated[
         bool | None,
@@ -49,14 +49,13 @@ def doctor(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many such processes will share the CPUs.")
+        int | None, typer.Option(metavar="N", help="How many such processes will share the CPUs.")
     ] = None,
     root: Annotated[
         Path,
         typer.Option(
+            metavar="DIR",
             help="A copy of another machine, made by `python -m corestream.cpu gather DIR`.",
-            exists=True,
-            file_okay=False,
         ),
     ] = Path("/"),
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on a warning too.")] = False,

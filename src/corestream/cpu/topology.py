@@ -75,6 +75,23 @@ def is_live(root: str | os.PathLike[str]) -> bool:
     return os.fspath(root) == "/"
 
 
+def check_root(root: str | os.PathLike[str]) -> None:
+    """Refuse a folder that holds no machine, of which `topology` would make a machine of one CPU.
+
+    Args:
+        root: The folder that stands for `/`.
+
+    Raises:
+        ValueError: It is no folder, or has neither `proc` nor `sys` in it.
+    """
+    files = SystemFiles(root)
+    if not any(files.is_folder(name) for name in ("proc", "sys")):
+        raise ValueError(
+            f"root must be a folder with the text of a machine; got {os.fspath(root)!r}; "
+            "make one with python -m corestream.cpu gather DIR"
+        )
+
+
 @lru_cache(maxsize=4)
 def _read_live_topology(online: CPUSet | None) -> Topology:
     # Keyed by the online CPUs: only switching a CPU on or off changes a running machine, and

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from corestream.cpu.topology import is_live
+from corestream.cpu.topology import check_root, is_live
 from corestream.doctor.checks import examine
 from corestream.doctor.diagnosis import Diagnosis
 from corestream.doctor.facts import Facts, ProcessFacts
@@ -49,7 +49,8 @@ def diagnose(
         The findings; `print()` shows them as the command line does.
 
     Raises:
-        ValueError: There is no process of that id, or `num_workers` or `window_s` are out of range.
+        ValueError: `root` holds no machine, there is no process of that id, something is to be
+            started in a copy of a machine, or `num_workers` or `window_s` are out of range.
 
     Example:
         >>> import corestream.doctor
@@ -59,21 +60,26 @@ def diagnose(
 
     Thread-safe; holds the GIL, except inside the reads and while it waits.
     """
-    _check(root, process=process, num_workers=num_workers, window_s=window_s)
+    _check(root, process=process, probe=probe, num_workers=num_workers, window_s=window_s)
     if isinstance(process, int):
         facts = _facts_of_live(root, process, window_s=window_s)
     elif process == "own" and is_live(root):
         facts = _facts_of_own(window_s=window_s)
     else:
         facts = Facts(machine=read_machine(root), process=_stored_process(root))
-    if is_live(root) and (probe or process == "fresh"):
+    if probe or process == "fresh":
         facts = _add_fresh(facts, probe=probe, is_subject=process == "fresh", on_stage=on_stage)
     facts = replace(facts, num_workers=num_workers)
     return Diagnosis(subject=_subject(root, facts), findings=examine(facts), facts=facts)
 
 
 def _check(
-    root: str | os.PathLike[str], *, process: Process, num_workers: int | None, window_s: float
+    root: str | os.PathLike[str],
+    *,
+    process: Process,
+    probe: bool,
+    num_workers: int | None,
+    window_s: float,
 ) -> None:
     if num_workers is not None and num_workers < 1:
         raise ValueError(
@@ -88,6 +94,12 @@ def _check(
             f"process must be 'own' or an id for a copy of a machine; got 'fresh' with root "
             f"{os.fspath(root)!r}; nothing can be started there"
         )
+    if probe and not is_live(root):
+        raise ValueError(
+            f"probe must be False for a copy of a machine; got True with root "
+            f"{os.fspath(root)!r}; nothing can be timed there"
+        )
+    check_root(root)
 
 
 def _stored_process(root: str | os.PathLike[str]) -> ProcessFacts:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from corestream.cpu.budget import CPUBudget, cpu_budget
@@ -17,7 +16,7 @@ from corestream.cpu.placement import choose_cores
 from corestream.cpu.procfs import CPUINFO
 from corestream.cpu.report import describe
 from corestream.cpu.system_files import SystemFiles
-from corestream.cpu.topology import is_live, topology
+from corestream.cpu.topology import check_root, is_live, topology
 
 State = int | Literal["outside", "allowed", "pool"]
 """Whose a CPU is: another's, ours but unused, of the pool, or of the stream with that index."""
@@ -74,7 +73,7 @@ def read_picture(
         The picture.
 
     Raises:
-        ValueError: There is no such folder, `cpus` names none that is allowed, or the pool has
+        ValueError: The folder holds no machine, `cpus` names none that is allowed, or the pool has
             fewer CPUs than `num_streams`.
 
     Example:
@@ -83,11 +82,7 @@ def read_picture(
 
     Thread-safe; holds the GIL, except inside the reads.
     """
-    if not Path(root).is_dir():
-        raise ValueError(
-            f"root must be a folder with the text of a machine; got {os.fspath(root)!r}; "
-            "make one with python -m corestream.cpu gather DIR"
-        )
+    check_root(root)
     machine, budget = topology(root), cpu_budget(root)
     if cpus is None:
         pool = tuple(choose_cores(budget.allowed, budget.count, topology=machine))

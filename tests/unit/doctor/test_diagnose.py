@@ -75,6 +75,7 @@ def test_a_process_of_a_copy(tmp_path):
         ({"process": "new"}, "process must be 'own', 'fresh' or an id; got 'new'"),
         ({"num_workers": 0}, "num_workers must be at least 1; got 0"),
         ({"window_s": -1}, "window_s must be at least 0; got -1"),
+        ({"root": "/dev"}, "root must be a folder with the text of a machine; got '/dev'; make"),
     ],
 )
 def test_wrong_arguments(arguments, text):
@@ -85,6 +86,8 @@ def test_wrong_arguments(arguments, text):
 def test_nothing_can_be_started_in_a_copy(tmp_path):
     with pytest.raises(ValueError, match="nothing can be started there"):
         diagnose(tmp_path, process="fresh")
+    with pytest.raises(ValueError, match="probe must be False for a copy of a machine; got True"):
+        diagnose(tmp_path, probe=True)
 
 
 def diagnosis_of(*levels: Level) -> Diagnosis:

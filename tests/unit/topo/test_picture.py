@@ -76,6 +76,11 @@ def test_missing_folder_is_refused(tmp_path):
         read_picture(tmp_path / "none")
 
 
+def test_a_folder_without_a_machine_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"root must be a folder with the text of a machine; got"):
+        read_picture(tmp_path)
+
+
 def test_description(root_of, picture_of):
     name = "epyc, 4 l3s per node"
     described = describe_picture(picture_of(name, num_streams=16), root=root_of(name))
