@@ -254,7 +254,8 @@ def test_a_log_that_cannot_be_written_starts_nothing(tmp_path):
     marker = tmp_path / "marker"
     done = launch("--log-dir", str(tmp_path / "file"), "touch", str(marker))
     assert done.returncode == 125
-    assert str(tmp_path / "file") in done.stderr
+    wanted = f"log_dir must be a folder to write to; got {str(tmp_path / 'file')!r}; File exists"
+    assert done.stderr == f"corestream run: {wanted}\n"
     assert not marker.exists()
 
 

@@ -280,7 +280,13 @@ def ledger_folder(environ: Mapping[str, str] | None = None) -> Path:
 def _make_folder(folder: str | os.PathLike[str] | None) -> Path:
     if folder is not None or os.environ.get(FOLDER_VARIABLE):
         path = Path(folder) if folder is not None else ledger_folder()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"{FOLDER_VARIABLE} must be a folder that can be made; got {str(path)!r}; "
+                f"{error.strerror}"
+            ) from error
         return path
     path = ledger_folder()
     path.mkdir(mode=0o700, exist_ok=True)

@@ -101,8 +101,14 @@ class Output:
         Raises:
             OSError: It cannot be written.
         """
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        folder = Path(path).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OSError(
+                f"log_dir must be a folder to write to; got {str(folder)!r}; {error.strerror}"
+            ) from error
         self._logs[index] = (_Sink(descriptor), descriptor)
 
     def add(self, index: int, pipe: BinaryIO, *, is_error: bool) -> None:

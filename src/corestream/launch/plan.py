@@ -15,6 +15,9 @@ from corestream.launch.environment import EnvironmentChange, environment_notes, 
 from corestream.launch.options import LaunchOptions
 from corestream.launch.placement import place
 
+_LONGEST_GRACE_S = 86400.0
+"""A day; the kernel takes no infinity to wait for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InstancePlan:
@@ -190,12 +193,17 @@ def _check(options: LaunchOptions) -> None:
         raise ValueError(
             "module must be without no_python; got both; a module is always run by Python"
         )
-    if options.grace_s < 0:
-        raise ValueError(f"grace_s must be at least 0; got {options.grace_s!r}; 0 kills at once")
+    if not 0 <= options.grace_s <= _LONGEST_GRACE_S:  # nor is a NaN
+        raise ValueError(
+            f"grace_s must be from 0 to {_LONGEST_GRACE_S:.0f}; got {options.grace_s!r}; "
+            "0 kills at once"
+        )
     if options.spin_count is not None and options.spin_count < 0:
         raise ValueError(
             f"spin_count must be at least 0; got {options.spin_count!r}; 0 sleeps at once"
         )
+    if options.log_dir == "":
+        raise ValueError("log_dir must name a folder; got ''; write . for this one")
     if "/" in options.log_prefix or not options.log_prefix:
         raise ValueError(
             f"log_prefix must be the beginning of a file name; got {options.log_prefix!r}; "

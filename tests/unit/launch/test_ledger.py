@@ -332,6 +332,16 @@ def test_where_the_ledger_lies(tmp_path, monkeypatch):
         ledger_folder({})
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "file"))
+    expected = (
+        r"^CORESTREAM_LEDGER_DIR must be a folder that can be made; got '.*/file'; File exists$"
+    )
+    with pytest.raises(FileExistsError, match=expected):
+        claim_cores(1)
+
+
 @pytest.mark.parametrize("n", [0, -1, 5])
 def test_impossible_numbers_are_refused(tmp_path, n):
     with pytest.raises(ValueError, match="n must be from 1 to the 4 cores"):
