@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 
@@ -17,7 +18,12 @@ def _run() -> int:
         return run_command()
     from corestream.runtime.info import runtime_info
 
-    print(json.dumps(runtime_info(), indent=2))
+    try:
+        print(json.dumps(runtime_info(), indent=2), flush=True)
+    except BrokenPipeError:
+        # As in Python's documentation of SIGPIPE: else Python tries again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

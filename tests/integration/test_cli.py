@@ -126,7 +126,8 @@ def test_other_shells_have_completion(shell, name):
     assert "_CORESTREAM_COMPLETE=complete_" + name in done.stdout
 
 
-def test_a_closed_pipe_is_no_traceback():
-    command = f"{sys.executable} -m corestream topo --json | head -c 1"
+@pytest.mark.parametrize("arguments", ["", "topo --json"])
+def test_a_closed_pipe_is_no_traceback(arguments):
+    command = f"{sys.executable} -m corestream {arguments} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=100, check=False)
-    assert b"Traceback" not in done.stderr
+    assert done.stderr == b""
