@@ -234,6 +234,24 @@ def test_who_was_told_wins():
 
 
 @pytest.mark.parametrize(
+    ("workers", "cpus", "fix"),
+    [
+        (1, "0-1", "OMP_NUM_THREADS=2 before the start"),
+        (2, "0-1", "OMP_NUM_THREADS=1 for each, CPUPool().slice(i, 2) in worker i"),
+        # More instances or slices than CPUs would be refused.
+        (4, "0-1", "at most 2 workers with OMP_NUM_THREADS=1 each, or one worker with 2 streams"),
+        (4, "0", "one worker with OMP_NUM_THREADS=1, or"),
+    ],
+)
+def test_the_fix_of_too_many_workers_can_be_followed(workers, cpus, fix):
+    allowed = CPUSet.parse(cpus)
+    budget = CPUBudget(count=len(allowed), allowed=allowed, quota=None, reasons=("cpuset",))
+    found = threads.oversubscription(facts(machine={"budget": budget}, num_workers=workers))
+    assert found.level == Level.WARN
+    assert found.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
     ("environ", "title", "level"),
     [
         ({"RAY_JOB_ID": "", "OMP_NUM_THREADS": "1"}, "Ray's thread count", Level.WARN),

@@ -105,14 +105,6 @@ def oversubscription(facts: Facts) -> Finding:
     value += f" on a budget of {count_of(budget, 'CPU')}" + (f" ({source})" if source else "")
     if total <= budget:
         return Finding(group=GROUP, title="oversubscription", value=value)
-    share = max(1, budget // workers)
-    if workers > 1:
-        fix = (
-            f"OMP_NUM_THREADS={share} for each, CPUPool().slice(i, {workers}) in worker i, or "
-            f"corestream run --instances {workers}; or one worker with {workers} streams"
-        )
-    else:
-        fix = f"OMP_NUM_THREADS={share} before the start, or a CPUPool, which counts the budget"
     return Finding(
         group=GROUP,
         title="oversubscription",
@@ -122,7 +114,23 @@ def oversubscription(facts: Facts) -> Finding:
             "threads wait in turn for a CPU, and at every barrier the whole team waits for the one "
             "that has none"
         ),
-        fix=fix,
+        fix=_fewer_threads(workers, budget=budget),
+    )
+
+
+def _fewer_threads(workers: int, *, budget: int) -> str:
+    if workers == 1:
+        return f"OMP_NUM_THREADS={budget} before the start, or a CPUPool, which counts the budget"
+    if budget == 1:
+        return "one worker with OMP_NUM_THREADS=1, or a higher limit of CPUs"
+    if workers > budget:
+        return (
+            f"at most {budget} workers with OMP_NUM_THREADS=1 each, or one worker with {budget} "
+            f"streams"
+        )
+    return (
+        f"OMP_NUM_THREADS={budget // workers} for each, CPUPool().slice(i, {workers}) in worker i, "
+        f"or corestream run --instances {workers}; or one worker with {workers} streams"
     )
 
 
