@@ -12,6 +12,7 @@ STATUS = "proc/self/status"
 CPUINFO = "proc/cpuinfo"
 
 _ALLOWED_LINE = re.compile(r"^Cpus_allowed_list:[ \t]*(.*)$", re.MULTILINE)
+_NAME_LINE = re.compile(r"^(?:model name|Processor)[ \t]*:[ \t]*(\S.*)$", re.MULTILINE)
 _CPUINFO_LINE = re.compile(r"^(processor|physical id|core id)[ \t]*:[ \t]*([0-9]{1,10})$")
 
 
@@ -37,6 +38,16 @@ def read_status_affinity(files: SystemFiles) -> CPUSet | None:
     except ValueError:
         files.note(STATUS, f"not a CPU list: {match[1][:40]!r}")
         return None
+
+
+def read_cpu_name(files: SystemFiles) -> str | None:
+    """Return what the first CPU of /proc/cpuinfo is called, or None; Arm's have numbers instead.
+
+    Args:
+        files: The machine.
+    """
+    match = _NAME_LINE.search(files.read(CPUINFO) or "")
+    return match[1].strip() if match else None
 
 
 def read_cpuinfo(files: SystemFiles) -> dict[int, CPUInfo]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from corestream.cpu.budget import read_budget
 from corestream.cpu.cgroup import cgroup_folders
 from corestream.cpu.cpu_set import CPUSet
-from corestream.cpu.procfs import CPUINFO
+from corestream.cpu.procfs import CPUINFO, read_cpu_name
 from corestream.cpu.sysfs import read_topology
 from corestream.cpu.system_files import SystemFiles
 from corestream.cpu.topology import is_live, topology
@@ -59,7 +59,7 @@ def read_machine(root: str | os.PathLike[str], *, process_id: int | None = None)
     return MachineFacts(
         topology=machine,
         budget=budget,
-        cpu_name=_first(r"^(?:model name|Processor)\s*:\s*(.+)$", cpuinfo),
+        cpu_name=read_cpu_name(files),
         cpu_flags=frozenset((_first(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo) or "").split()),
         kernel=files.read("proc/sys/kernel/osrelease"),
         smt_control=files.read(f"{_CPU}/smt/control"),

@@ -13,7 +13,7 @@ from corestream.cpu.cpu_set import CPUSet, format_cpu_list, parse_cpu_list
 from corestream.cpu.machine import Topology
 from corestream.cpu.partition import Part, partition
 from corestream.cpu.placement import choose_cores
-from corestream.cpu.procfs import CPUINFO
+from corestream.cpu.procfs import read_cpu_name
 from corestream.cpu.report import describe
 from corestream.cpu.system_files import SystemFiles
 from corestream.cpu.topology import check_root, is_live, topology
@@ -101,7 +101,8 @@ def read_picture(
         budget=budget,
         pool=pool,
         streams=streams,
-        model_name=_model_name(root),
+        # A gathered tree does not tell it: its cpuinfo holds what the topology needs.
+        model_name=read_cpu_name(SystemFiles(root)) if is_live(root) else None,
     )
 
 
@@ -148,12 +149,3 @@ def _choose(cpus: str, allowed: CPUSet) -> Part:
             f"cpus must be {wanted}; got {format_cpu_list(ids)!r}; the allowed CPUs are {allowed}"
         )
     return tuple(ids)
-
-
-def _model_name(root: str | os.PathLike[str]) -> str | None:
-    # A gathered tree does not tell it: its cpuinfo holds what the topology needs.
-    if not is_live(root):
-        return None
-    text = SystemFiles(root).read(CPUINFO) or ""
-    names = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
-    return next(names, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from corestream.cpu import CPUSet, Topology, topology
+from corestream.cpu.procfs import read_cpu_name
 from corestream.cpu.sysfs import read_topology
 from corestream.cpu.system_files import SystemFiles
 from tests.topologies.builder import Machine, build, write
@@ -198,6 +199,20 @@ def test_without_a_node_folder_there_is_one_node(root_of):
     machine = topology(root_of("wsl"))
     assert nodes_of(machine) == {0: "0-7"}
     assert any("one node, 0" in note for note in machine.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: A  CPU \n\nmodel name\t: Another", "A  CPU"),
+        ("Processor\t: AArch64 rev 1\nprocessor\t: 0", "AArch64 rev 1"),
+        ("processor\t: 0\nmodel name\t:\nCPU part\t: 0xd0c", None),
+        ("", None),
+    ],
+)
+def test_the_name_of_the_cpu(tmp_path, text, name):
+    write(tmp_path, {"proc/cpuinfo": text})
+    assert read_cpu_name(SystemFiles(tmp_path)) == name
 
 
 def test_without_sysfs_cpuinfo_is_read(root_of):
