@@ -42,25 +42,23 @@ def boxes_of(machine: Topology) -> tuple[Box, ...]:
     Args:
         machine: The machine.
     """
-    found = [(group.kind, group.titles[0], group.cpus) for group in _groups(machine)]
-    # Python's sort keeps packages before nodes before L3 domains where they are alike.
-    found.sort(key=lambda group: -len(group[2]))
     everything = _Draft("", [], machine.online)
-    for kind, title, cpus in found:
+    # Python's sort keeps packages before nodes before L3 domains where they are alike.
+    for kind, title, cpus in sorted(_groups(machine), key=lambda group: -len(group[2])):
         _insert(everything, kind=kind, title=title, cpus=cpus)
     top = _finish(everything, machine.cores)
     rest = Box(kind="package", titles=("no package known",), cpus=CPUSet(), cores=top.cores)
     return (*top.boxes, rest) if top.cores else top.boxes
 
 
-def _groups(machine: Topology) -> Iterator[_Draft]:
+def _groups(machine: Topology) -> Iterator[tuple[Kind, str, CPUSet]]:
     for package in machine.packages:
-        yield _Draft("package", [f"Package {package.package_id}"], package.cpus)
+        yield "package", f"Package {package.package_id}", package.cpus
     for node in machine.numa_nodes:
         if node.cpus:
-            yield _Draft("node", [f"NUMA node {node.numa_node_id}"], node.cpus)
+            yield "node", f"NUMA node {node.numa_node_id}", node.cpus
     for l3 in machine.l3_domains:
-        yield _Draft("l3", [f"L3 {format_size(l3.size_bytes)}"], l3.cpus)
+        yield "l3", f"L3 {format_size(l3.size_bytes)}", l3.cpus
 
 
 def _insert(parent: _Draft, *, kind: Kind, title: str, cpus: CPUSet) -> None:
