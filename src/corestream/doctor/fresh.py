@@ -16,14 +16,10 @@ from typing import Any
 
 from corestream.cpu.allowed import startup_affinity
 from corestream.cpu.cpu_set import CPUSet
+from corestream.cpu.openmp import OPENMP_NAMES
 from corestream.doctor.child import MARK
 from corestream.doctor.facts import ProcessFacts, Product, TeamFacts, TorchFacts
-from corestream.doctor.process_facts import (
-    ALLOCATOR_NAMES,
-    OPENMP_NAMES,
-    mapped_libraries,
-    missing_preloads,
-)
+from corestream.doctor.process_facts import ALLOCATOR_NAMES, mapped_libraries, missing_preloads
 from corestream.doctor.variables import relevant
 
 IMPORT_LIMIT_S = 120.0

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from corestream.cpu.cpu_set import CPUSet
+from corestream.cpu.openmp import OPENMP_NAMES, mapped_code
 from corestream.cpu.system_files import SystemFiles
 from corestream.cpu.topology import is_live
 from corestream.doctor.facts import ProcessFacts, Relative, ThreadFacts
 from corestream.doctor.variables import relevant
 
-OPENMP_NAMES = ("libgomp", "libiomp5", "libomp")
 ALLOCATOR_NAMES = ("libjemalloc", "libtcmalloc", "libmimalloc")
 
 Ranges = Sequence[range]
@@ -47,7 +47,7 @@ def read_process(root: str | os.PathLike[str], process_id: int | str) -> Process
         environ=environ,
         mask=_cpus(status),
         mask_before=_cpus(_fields(files.read(f"proc/{parent}/status") or "")) if parent else None,
-        threads=_read_threads(files, folder, mapped_ranges(maps or "")),
+        threads=_read_threads(files, folder, [code for code, _ in mapped_code(maps or "")]),
         openmp_runtimes=None if maps is None else mapped_libraries(maps, OPENMP_NAMES),
         allocators=None if maps is None else mapped_libraries(maps, ALLOCATOR_NAMES),
         missing_preloads=missing_preloads(environ or {}) if is_live(root) else (),
@@ -116,27 +116,7 @@ def mapped_libraries(maps: str, names: tuple[str, ...]) -> tuple[str, ...]:
         maps: The text of `/proc/<id>/maps`.
         names: Such as `libgomp`.
     """
-    paths = (path for _, path in _executable(maps) if Path(path).name.startswith(names))
-    return tuple(dict.fromkeys(paths))
-
-
-def mapped_ranges(maps: str) -> list[range]:
-    """Return the addresses of the OpenMP runtimes' code.
-
-    Args:
-        maps: The text of `/proc/<id>/maps`.
-    """
-    found = []
-    for bounds, path in _executable(maps):
-        if Path(path).name.startswith(OPENMP_NAMES):
-            first, last = (int(bound, 16) for bound in bounds.split("-"))
-            found.append(range(first, last))
-    return found
-
-
-def _executable(maps: str) -> list[tuple[str, str]]:
-    lines = (line.split(maxsplit=5) for line in maps.splitlines())
-    return [(f[0], f[5]) for f in lines if len(f) == 6 and "x" in f[1]]
+    return tuple(dict.fromkeys(path for _, path in mapped_code(maps, names=names)))
 
 
 def _read_threads(files: SystemFiles, folder: str, openmp: Ranges) -> tuple[ThreadFacts, ...]:

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Variables with which an OpenMP runtime moves threads by itself, by the runtimes that read them.
-# The same table as corestream.runtime.environment has; that module loads torch, this one must not.
-AFFINITY_VARIABLES = {
-    "OMP_PROC_BIND": ("libgomp", "libiomp5", "libomp"),
-    "OMP_PLACES": ("libgomp", "libiomp5", "libomp"),
-    "GOMP_CPU_AFFINITY": ("libgomp", "libiomp5", "libomp"),
-    "KMP_AFFINITY": ("libiomp5", "libomp"),
-}
-
-# With these the runtimes leave threads alone; to the other variables "0" is a CPU.
-_OFF = {
-    "OMP_PROC_BIND": ("false", "0"),
-    "KMP_AFFINITY": ("none", "disabled"),
-}
+from corestream.cpu.openmp import AFFINITY_VARIABLES
 
 THREAD_COUNTS = (
     "OMP_NUM_THREADS",
@@ -43,7 +30,6 @@ SERVERS = (
     "WEB_CONCURRENCY",
     "GUNICORN_CMD_ARGS",
     "UVICORN_WORKERS",
-    "SERVER_SOFTWARE",
     "LOCAL_WORLD_SIZE",
 )
 
@@ -70,21 +56,6 @@ def relevant(environ: Mapping[str, str]) -> dict[str, str]:
     """
     kept = {name: value for name, value in environ.items() if name in KNOWN}
     return kept | dict.fromkeys((name for name in environ if name.startswith("RAY_")), "")
-
-
-def affinity_settings(environ: Mapping[str, str], runtime: str | None) -> tuple[str, ...]:
-    """Return `NAME=value` of the set variables with which a runtime moves threads.
-
-    Args:
-        environ: The environment variables.
-        runtime: The kind of OpenMP runtime; None counts every variable.
-    """
-    return tuple(
-        f"{name}={environ[name]}"
-        for name, readers in AFFINITY_VARIABLES.items()
-        if (runtime is None or runtime in readers)
-        and environ.get(name, "").lower() not in ("", *_OFF.get(name, ()))
-    )
 
 
 def positive_integer(text: str | None) -> int | None:

@@ -24,15 +24,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+from corestream.cpu.openmp import affinity_settings
 from corestream.launch.options import LaunchOptions
 
 JEMALLOC_CONF = "oversize_threshold:1,background_thread:true,metadata_thp:auto"
 INDEX = "CORESTREAM_INSTANCE_INDEX"
 NUMBER = "CORESTREAM_NUM_INSTANCES"
 
-AFFINITY_VARIABLES = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
-
-_OFF = {"OMP_PROC_BIND": ("false", "0"), "KMP_AFFINITY": ("none", "disabled")}
 _WAIT = {"passive": ("PASSIVE", "0"), "active": ("ACTIVE", "infinite")}
 _LLVM_RUNTIMES = ("libiomp5.so", "libomp.so", "libomp5.so")
 
@@ -116,14 +114,11 @@ def environment_notes(
 
     Thread-safe: touches no shared state; holds the GIL.
     """
-    notes = []
-    for name in AFFINITY_VARIABLES:
-        value = environ.get(name, "")
-        if value.lower() not in ("", *_OFF.get(name, ())):
-            notes.append(
-                f"{name}={value} is yours and stays: with it the OpenMP runtime pins threads "
-                "itself and narrows the instance's mask; unset it"
-            )
+    notes = [
+        f"{setting} is yours and stays: with it the OpenMP runtime pins threads itself and narrows "
+        "the instance's mask; unset it"
+        for setting in affinity_settings(environ)
+    ]
     limit = environ.get("OMP_THREAD_LIMIT", "")
     if limit.isdecimal() and int(limit) < num_cpus:
         notes.append(

@@ -9,19 +9,12 @@ from pathlib import Path
 
 from corestream import _native
 from corestream.cpu.allowed import allowed_cpus, startup_affinity
+from corestream.cpu.openmp import AFFINITY_VARIABLES, affinity_settings
 from corestream.cpu.topology import topology
 from corestream.errors import CorestreamWarning
 from corestream.runtime.threads import mapped_openmp_runtimes
 
-# Variables with which an OpenMP runtime moves threads by itself, by the runtimes that read them.
-AFFINITY_VARIABLES = {
-    "OMP_PROC_BIND": ("libgomp", "libiomp5", "libomp"),
-    "OMP_PLACES": ("libgomp", "libiomp5", "libomp"),
-    "GOMP_CPU_AFFINITY": ("libgomp", "libiomp5", "libomp"),
-    "KMP_AFFINITY": ("libiomp5", "libomp"),
-}
-
-# What else decides how threads behave, for reports.
+# What decides how threads behave, for reports.
 RELEVANT_VARIABLES = (
     *AFFINITY_VARIABLES,
     "OMP_NUM_THREADS",
@@ -37,12 +30,6 @@ RELEVANT_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "TORCHINDUCTOR_CPP_DYNAMIC_THREADS",
 )
-
-# With these the runtimes leave threads alone; to the other variables "0" is a CPU.
-_OFF = {
-    "OMP_PROC_BIND": ("false", "0"),
-    "KMP_AFFINITY": ("none", "disabled"),
-}
 
 _warned: set[str] = set()
 
@@ -65,15 +52,11 @@ def find_problems(
         runtimes: Paths of all OpenMP runtimes in the process.
     """
     problems = []
-    names = [
-        f"{name}={environ[name]}"
-        for name, readers in AFFINITY_VARIABLES.items()
-        if kind in readers and environ.get(name, "").lower() not in ("", *_OFF.get(name, ()))
-    ]
-    if names and len(startup) < online:
+    settings = affinity_settings(environ, kind)
+    if settings and len(startup) < online:
         problems.append(
             f"the environment must let threads run on all {online} allowed CPUs; got "
-            f"{' '.join(names)}, with which {kind} narrowed the main thread, and every thread "
+            f"{' '.join(settings)}, with which {kind} narrowed the main thread, and every thread "
             f"made after it, to {len(startup)}; unset it: corestream pins its own threads"
         )
     preloaded = any(Path(path).name in environ.get("LD_PRELOAD", "") for path in runtimes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from corestream.cpu.openmp import mapped_code
+
 _TASKS = Path("/proc/self/task")
-_OPENMP_NAMES = ("libgomp", "libiomp5", "libomp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,9 @@ def mapped_openmp_runtimes() -> list[str]:
 
 def _openmp_mappings() -> list[tuple[range, str]]:
     try:
-        maps = Path("/proc/self/maps").read_text()
+        return mapped_code(Path("/proc/self/maps").read_text())
     except OSError:
         return []
-    mappings = []
-    for line in maps.splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) < 6 or "x" not in fields[1]:
-            continue
-        if Path(fields[5]).name.startswith(_OPENMP_NAMES):
-            first, last = (int(bound, 16) for bound in fields[0].split("-"))
-            mappings.append((range(first, last), fields[5]))
-    return mappings
 
 
 def idle_openmp_threads() -> dict[int, str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from corestream.cpu import CPUSet
+from corestream.cpu.openmp import AFFINITY_VARIABLES
 from corestream.launch import LaunchOptions, make_plan
-from corestream.launch.environment import AFFINITY_VARIABLES
 from tests.unit.launch.machines import flat, plan_on
 
 JEMALLOC = "/usr/lib/libjemalloc.so.2"

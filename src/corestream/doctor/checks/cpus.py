@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from corestream.cpu.openmp import affinity_settings
 from corestream.doctor.facts import Facts, FrequencyPolicy, ThreadFacts
 from corestream.doctor.finding import Finding, Level, count_of
-from corestream.doctor.variables import affinity_settings
 
 GROUP = "CPUs"
 
@@ -114,7 +114,7 @@ def masks(facts: Facts) -> Finding | None:
     if process.mask >= given:
         return Finding(group=GROUP, title="masks", value=value)
     fix = "if nobody meant to (taskset, numactl, pin), find who set it and start threads before"
-    if affinity_settings(facts.environ, None):
+    if affinity_settings(facts.environ):
         fix = "see the affinity variables below"
     return Finding(
         group=GROUP,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from corestream.cpu.openmp import AFFINITY_VARIABLES, affinity_settings
 from corestream.doctor.facts import Facts
 from corestream.doctor.finding import Finding, Level
-from corestream.doctor.variables import AFFINITY_VARIABLES, affinity_settings
 
 GROUP = "OpenMP"
 
@@ -54,7 +54,7 @@ def affinity(facts: Facts) -> Finding:
     if known is None:
         value = "not visible: /proc/<pid>/environ cannot be read (same user, or root)"
         return Finding(group=GROUP, title=title, level=Level.NOTE, value=value)
-    effective, every = affinity_settings(known, kind), affinity_settings(known, None)
+    effective, every = affinity_settings(known, kind), affinity_settings(known)
     if not every:
         value = f"none of {', '.join(AFFINITY_VARIABLES)} is set"
         return Finding(group=GROUP, title=title, value=value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from corestream.cpu.cpu_set import CPUSet
+from corestream.cpu.openmp import affinity_settings
 from corestream.doctor.checks.openmp import GROUP, runtime_kind
 from corestream.doctor.checks.threads import threads_per_process
 from corestream.doctor.facts import Facts
 from corestream.doctor.finding import Finding, Level, count_of
-from corestream.doctor.variables import WAITING, affinity_settings
+from corestream.doctor.variables import WAITING
 
 BUSY_SHARE = 0.5
 """A thread that used more than this of a CPU while it was watched counts as busy."""
