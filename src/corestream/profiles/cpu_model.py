@@ -1,25 +1,27 @@
-"""What the CPU calls itself."""
+"""Which kind of CPU it is, as exactly as the kernel tells."""
 
 from __future__ import annotations
 
 import os
 import platform
 
+from corestream.cpu.procfs import CPUINFO, read_cpu_name
 from corestream.cpu.system_files import SystemFiles
 
-# x86 has a name; Arm has numbers that stand for one; POWER and s390 have names of their own.
-_NAMES = ("model name", "cpu model", "cpu", "Processor", "machine")
+# CPUs of one name differ in these: a guest's may have no more of a name than "AMD EPYC".
+_X86_NUMBERS = ("cpu family", "model", "stepping")
 _ARM_NUMBERS = ("CPU implementer", "CPU part", "CPU variant", "CPU revision")
 
 
 def cpu_model(root: str | os.PathLike[str] = "/") -> str:
-    """What the CPU calls itself, as far as the kernel tells.
+    """Which kind of CPU it is, as exactly as the kernel tells.
 
     Args:
         root: The folder that stands for `/`.
 
     Returns:
-        The name of the first CPU; on Arm the numbers that name it; else the architecture.
+        The name of the first CPU with the numbers that tell it from others of that name; on Arm
+        the numbers alone; else the architecture.
 
     Example:
         >>> cpu_model() != ""
@@ -27,17 +29,15 @@ def cpu_model(root: str | os.PathLike[str] = "/") -> str:
 
     Thread-safe; holds the GIL, except inside the read.
     """
+    files = SystemFiles(root)
     fields: dict[str, str] = {}
-    for line in (SystemFiles(root).read("proc/cpuinfo") or "").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip(), value.strip())
-    # Clones of one name differ in family, model and stepping: a guest's CPU may have no more name
-    # than "AMD EPYC".
-    numbers = [fields[name] for name in ("cpu family", "model", "stepping") if name in fields]
-    for name in _NAMES:
-        if name in fields:
-            suffix = f" ({'/'.join(numbers)})" if numbers and name == "model name" else ""
-            return " ".join(fields[name].split()) + suffix
-    arm = [f"{name.removeprefix('CPU ')} {fields[name]}" for name in _ARM_NUMBERS if name in fields]
+    for line in (files.read(CPUINFO) or "").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    # POWER's name is a field of its own.
+    name = " ".join((read_cpu_name(files) or fields.get("cpu", "")).split())
+    numbers = [fields[one] for one in _X86_NUMBERS if one in fields]
+    if name:
+        return f"{name} ({'/'.join(numbers)})" if numbers else name
+    arm = [f"{one.removeprefix('CPU ')} {fields[one]}" for one in _ARM_NUMBERS if one in fields]
     return ", ".join(arm) or platform.machine() or "unknown"

@@ -147,7 +147,9 @@ class StreamMeasurer:
             raise CannotRun(f"{setting}: no request was answered: {result.error!r}")
         measurement = self._judge(result, items=items)
         if setting.is_stock:
-            self._item_s = 1.0 / max(measurement.items_per_s, 1e-12)
+            item_s = 1.0 / max(measurement.items_per_s, 1e-12)
+            # A stall makes calls longer, nothing makes them shorter.
+            self._item_s = min(item_s, self._item_s or item_s)
         return measurement
 
     def _run(self, submit: Submit, *, num_users: int, seconds: float) -> LoadResult:

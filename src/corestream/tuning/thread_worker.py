@@ -102,7 +102,7 @@ def _model_call(model: str, inputs: list[str]) -> Callable[[], Any]:
     return lambda: example.call(call)
 
 
-def main() -> None:
+def answer_parent() -> None:
     """Answers the parent until it closes the pipe."""
     worker = Worker()
     serve({"prepare": worker.prepare, "time": worker.time})

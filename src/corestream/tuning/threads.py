@@ -24,8 +24,8 @@ _PROGRAM = """
 import contextlib, os
 with contextlib.suppress(OSError):  # a sandbox may refuse it
     os.sched_setaffinity(0, {cpus})
-from corestream.tuning.thread_worker import main
-main()
+from corestream.tuning.thread_worker import answer_parent
+answer_parent()
 """
 
 _MOST_POINTS = 24

@@ -27,6 +27,9 @@ _TRIALS_HOPED_FOR = 40
 # Calls before the first that counts, and that one: streams are warmed up in three rounds.
 _CALLS_OF_TRIAL, _CALLS_OF_STOCK = 5, 2
 
+# Stock is looked at again if that takes no more than this share of the time.
+_AGAIN = 0.15
+
 # Finalists with streams, and rounds: the first that fits into the time that is left.
 _FINALS_THAT_FIT = (
     (NUM_FINALISTS, MIN_ROUNDS),
@@ -154,6 +157,9 @@ class Tuner:
         self._look_at(first)
         if not math.isfinite(self._costs[first]):
             raise CannotRun(course.reasons[first])
+        if self._elapsed_s() + self._last_s < plan.budget_s * _AGAIN:
+            # What is expected of other settings rests on this one, and a stall may have met it.
+            self._look_at(first)
         plan.search.tell(first, self._costs[first])
         self._explore()
         self._note_what_was_late()
@@ -181,9 +187,14 @@ class Tuner:
             self._plan.search.tell(setting, self._costs[setting])
 
     def _calls_s(self, setting: Setting) -> float:
-        """What the calls of a trial take at least, going by stock's first ones."""
-        item_s = 1.0 / max(self.course.measured[self._first][0].items_per_s, 1e-12)
-        call_s = item_s * setting.batch_size
+        """What the calls of a trial take, going by the fastest of stock's."""
+        stock = [
+            measurement
+            for one, taken in self.course.measured.items()
+            if one.is_stock
+            for measurement in taken
+        ]
+        call_s = setting.batch_size / max(1e-12, *(one.items_per_s for one in stock))
         if setting.is_stock:
             return _CALLS_OF_STOCK * call_s
         return _CALLS_OF_TRIAL * call_s * max(1.0, self._first.team_size / setting.team_size)
@@ -220,12 +231,14 @@ class Tuner:
             began = self._now()
             measurement = self._measurer.measure(setting, seconds=self._seconds)
         except CannotRun as error:
-            self._costs[setting] = math.inf
-            self.course.reasons[setting] = str(error)
+            if setting not in self._costs:
+                self._costs[setting] = math.inf
+                self.course.reasons[setting] = str(error)
             return
         self._took_s[setting] = self._last_s = self._now() - began
         self.course.measured.setdefault(setting, []).append(measurement)
-        self._costs[setting] = self._plan.objective.cost(measurement, is_open=self._plan.is_open)
+        cost = self._plan.objective.cost(measurement, is_open=self._plan.is_open)
+        self._costs[setting] = min(cost, self._costs.get(setting, math.inf))
 
     def _finish(self) -> None:
         plan, course = self._plan, self.course
