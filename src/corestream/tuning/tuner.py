@@ -141,7 +141,7 @@ class Tuner:
         self._took_s: dict[Setting, float] = {}
         self._last_s = 0.0
         self._first = plan.space.stock[0]
-        self._late: list[Setting] = []
+        self._late: dict[Setting, str] = {}
         self._is_done = False
         self.course = Course()
 
@@ -179,9 +179,11 @@ class Tuner:
             is_first = all(one.is_stock for one in self.course.measured)
             left = (self._plan.budget_s if is_first else until) - self._elapsed_s()
             if needed > 0 and needed + self._seconds > left:
-                self._leave_out(setting, f"lowering for it takes about {needed:.0f} s", left)
+                what = f"{setting.backend} for teams of {setting.team_size}"
+                self._leave_out(setting, f"lowering takes about {needed:.0f} s", left, what=what)
             elif (calls := self._calls_s(setting)) > left:
-                self._leave_out(setting, f"its first calls take about {calls:.0f} s", left)
+                what = f"batches of {setting.batch_size}"
+                self._leave_out(setting, f"a few calls take about {calls:.0f} s", left, what=what)
             elif setting not in self._costs:
                 self._look_at(setting)
             self._plan.search.tell(setting, self._costs[setting])
@@ -199,17 +201,17 @@ class Tuner:
             return _CALLS_OF_STOCK * call_s
         return _CALLS_OF_TRIAL * call_s * max(1.0, self._first.team_size / setting.team_size)
 
-    def _leave_out(self, setting: Setting, why: str, left_s: float) -> None:
+    def _leave_out(self, setting: Setting, why: str, left_s: float, *, what: str) -> None:
         self._costs[setting] = math.inf
         reason = f"not tried: {why}, and {max(0.0, left_s):.0f} s were left"
         self.course.reasons[setting] = reason
-        self._late.append(setting)
+        self._late[setting] = what
 
     def _note_what_was_late(self) -> None:
         space, budget_s = self._plan.space, self._plan.budget_s
         tried = {one.backend for one in self.course.measured}
         failed = {one.backend for one in self.course.reasons if one not in self._late}
-        late = [f"{one.backend} for teams of {one.team_size}" for one in self._late]
+        late = list(self._late.values())
         late += [
             backend
             for backend in space.backends
@@ -243,7 +245,7 @@ class Tuner:
     def _finish(self) -> None:
         plan, course = self._plan, self.course
         finalists, num_rounds = self._finals()
-        rounds: dict[Setting, list[Measurement]] = {one: course.measured[one] for one in finalists}
+        rounds = {one: course.measured[one][-1:] for one in finalists}
         if len(finalists) > 1 and num_rounds > 0:
             started, done = self._now(), [0]
 

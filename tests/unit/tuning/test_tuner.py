@@ -73,6 +73,14 @@ def test_one_call_that_is_longer_than_the_time_gives_no_verdict():
     assert not course.verdict.is_beyond_noise
 
 
+def test_batches_that_would_be_late_are_left_out_and_named():
+    machine = PaperMachine(num_cores=4, item_ms=800.0)
+    course = tuned(measurer_of(machine), space_of(), budget_s=60.0)
+    assert course.elapsed_s <= 60.0
+    assert any("not tried for want of time: batches of 16" in note for note in course.notes)
+    assert course.verdict.streams is not None
+
+
 def test_a_lowering_that_would_be_late_is_not_begun_and_named():
     measurer = measurer_of(lowering_s={"aotinductor": 40.0}, per_team_size={"aotinductor"})
     space = space_of(backends=("torchscript", "aotinductor"))
