@@ -24,6 +24,7 @@ NAMES = (
     "latency",
     "allocator",
     "interop",
+    "tuning",
 )
 TABLE = "table"
 

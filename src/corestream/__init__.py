@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from corestream.runtime.streams import MultiStreamModule, get_default_num_streams
     from corestream.runtime.task import Task
     from corestream.runtime.teams import release_idle_team
+    from corestream.tuning.api import tune
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _HOME = {
     "runtime_info": "runtime.info",
     "set_num_interop_threads": "runtime.interop",
     "topology": "cpu.topology",
+    "tune": "tuning.api",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "runtime_info",
     "set_num_interop_threads",
     "topology",
+    "tune",
 ]
 
 
