@@ -11,6 +11,7 @@ import torch
 import corestream
 from benchmarks.measure import time_for
 from benchmarks.models import Inputs, build, example_inputs, freeze
+from corestream.onednn import keep_tensor_memory
 
 Measure = Callable[[float], list[float]]
 
@@ -65,6 +66,9 @@ def streams(
     else:
         frozen = make()
         use_main_team()
+    if num_streams > 1 and batch > num_streams:
+        # Threads' heaps give large activations back after each call (docs/onednn.md).
+        keep_tensor_memory()
     pool = corestream.CPUPool(core_ids)
     module = corestream.MultiStreamModule(frozen, num_streams, pool)
     inputs = example_inputs(model, batch=batch, dtype=dtype)

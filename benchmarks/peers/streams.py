@@ -9,16 +9,21 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 import corestream
+from benchmarks import zoo
 from benchmarks.peers.torch_job import DTYPES, load_inputs, load_model, make_runner
 from benchmarks.table.job import Job, quiet
 from benchmarks.table.runner import Runner
 from corestream.lowering.api import lower
+from corestream.onednn import keep_tensor_memory
 
 
 def load(job: Job, *, backend: str = "auto") -> Runner:
     """As many streams as the job says."""
     inputs = load_inputs(job)
     pool = corestream.CPUPool(job.core_ids)
+    if job.mode == "throughput" and zoo.MODELS[job.model].is_convolutional:
+        # Threads' heaps give large activations back after each call (docs/onednn.md).
+        keep_tensor_memory()
     with _quiet_while_measuring(job) as progress:
         lowered = lower(
             load_model(job),
