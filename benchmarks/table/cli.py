@@ -18,8 +18,8 @@ from benchmarks.table.entrants import BOTH_DTYPES, BOTH_MODES, CORESTREAM, ENTRA
 from benchmarks.table.rows import Bench, Row, load_rows
 from benchmarks.zoo import MODELS
 
-RESULTS = REPO / "benchmarks/results/table"
 DOCS = REPO / "docs/results"
+RESULTS = DOCS / "rows"
 SCALING_MODEL = "ResNet-50"
 SCALING_CORES = 16
 
