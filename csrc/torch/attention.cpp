@@ -3,10 +3,12 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -20,15 +22,13 @@ namespace {
 constexpr size_t kAlignment = 64;
 // Scores of all keys lie in the cache of a core; beyond, torch's way of blocks is better.
 constexpr int64_t kMostKeys = 4096;
-constexpr int64_t kLanes = 16;
-constexpr int64_t kBlockRows = 48;
 
 #if defined(__x86_64__)
 AttentionKernel kernel_for(at::ScalarType dtype) {
   // A user who keeps torch from AVX-512 (ATEN_CPU_CAPABILITY) means us, too.
   static const bool has_avx512 =
-      at::get_cpu_capability().find("AVX2") == std::string::npos &&
-      at::get_cpu_capability() != "DEFAULT" && __builtin_cpu_supports("avx512f") &&
+      at::get_cpu_capability().find("AVX512") != std::string::npos &&
+      __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl");
   static const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
@@ -40,6 +40,47 @@ AttentionKernel kernel_for(at::ScalarType dtype) {
 AttentionKernel kernel_for(at::ScalarType) { return nullptr; }
 #endif
 
+// Also where only shapes are known: what comes out must be of the shape that was foretold.
+void check_operands(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+  TORCH_CHECK(query.dim() == 4 && key.dim() == 4 && value.dim() == 4,
+              "query, key and value must have 4 dims; got ", query.dim(), ", ", key.dim(), " and ",
+              value.dim(), "; pass (batch, heads, rows, head size)");
+  TORCH_CHECK(query.scalar_type() == key.scalar_type() && key.scalar_type() == value.scalar_type(),
+              "query, key and value must have one dtype; got ", query.scalar_type(), ", ",
+              key.scalar_type(), " and ", value.scalar_type(), "; cast them");
+  const auto check_same = [](const at::Tensor& left, const at::Tensor& right, int64_t dim) {
+    TORCH_SYM_CHECK(left.sym_size(dim).sym_eq(right.sym_size(dim)),
+                    "query, key and value must have sizes that fit; got ", left.sym_sizes(),
+                    " and ", right.sym_sizes(), ", which differ in dim ", dim, "; expand them");
+  };
+  for (const int64_t dim : {0, 1}) {
+    check_same(query, key, dim);
+    check_same(key, value, dim);
+  }
+  check_same(key, value, 2);
+  check_same(query, key, 3);
+}
+
+// The layout that torch's fused kernel gives its output: heads of a row next to each other.
+at::Tensor empty_output(const at::Tensor& query, const at::Tensor& value) {
+  return at::empty_symint(
+             {query.sym_size(0), query.sym_size(2), query.sym_size(1), value.sym_size(3)},
+             query.options())
+      .transpose(1, 2);
+}
+
+// In the same layout, which torch's other kernels do not give.
+at::Tensor attention_of_torch(const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, const std::optional<at::Tensor>& mask,
+                              std::optional<double> scale) {
+  std::optional<at::Tensor> rows;
+  if (mask.has_value() && mask->defined()) rows = at::atleast_2d(*mask);
+  return at::scaled_dot_product_attention(query, key, value, rows, 0.0, false, scale)
+      .transpose(1, 2)
+      .contiguous()
+      .transpose(1, 2);
+}
+
 // Rows of adjacent elements, an even number of elements apart: bf16 is read in pairs.
 at::Tensor with_plain_rows(const at::Tensor& tensor) {
   const bool is_plain = tensor.stride(3) == 1 && tensor.stride(2) % 2 == 0;
@@ -48,15 +89,13 @@ at::Tensor with_plain_rows(const at::Tensor& tensor) {
 
 // What is added to the scores: (batch, heads, queries, keys), without memory where it repeats.
 at::Tensor added_mask(const at::Tensor& mask, const at::Tensor& query, int64_t num_keys) {
-  at::Tensor added = mask;
+  at::Tensor added = at::atleast_1d(mask);
   for (int64_t dim = 0; dim < added.dim(); ++dim) {
     if (added.stride(dim) == 0) added = added.narrow(dim, 0, 1);
   }
   if (added.scalar_type() == at::kBool) {
     added = at::zeros(added.sizes(), query.options())
                 .masked_fill(added.logical_not(), -std::numeric_limits<double>::infinity());
-  } else {
-    added = added.to(query.scalar_type());
   }
   if (added.size(-1) != num_keys || added.stride(-1) != 1) {
     auto sizes = added.sizes().vec();
@@ -66,43 +105,47 @@ at::Tensor added_mask(const at::Tensor& mask, const at::Tensor& query, int64_t n
   return added.expand({query.size(0), query.size(1), query.size(2), num_keys});
 }
 
-bool fits(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-  const auto is_like = [&](const at::Tensor& other) {
-    return other.dim() == 4 && other.scalar_type() == query.scalar_type() &&
-           other.size(0) == query.size(0) && other.size(1) == query.size(1) &&
-           other.size(3) == query.size(3);
-  };
-  return query.dim() == 4 && is_like(key) && is_like(value) && key.size(2) == value.size(2) &&
-         query.numel() > 0 && key.numel() > 0 &&
+// torch adds a mask in float32 to scores of bfloat16; the kernels have one dtype for all.
+bool fits(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+          const std::optional<at::Tensor>& mask) {
+  const bool is_mask_plain = !mask.has_value() || !mask->defined() ||
+                             mask->scalar_type() == at::kBool ||
+                             mask->scalar_type() == query.scalar_type();
+  return is_mask_plain && value.size(3) == query.size(3) &&
          has_attention_kernel(query.scalar_type(), query.size(3), key.size(2));
 }
 
+// Where a tensor's rows lie, in bytes. A team asks no tensor, which could throw.
+struct Rows {
+  char* start = nullptr;
+  int64_t batch = 0, head = 0, row = 0;
+
+  Rows() = default;
+  Rows(const at::Tensor& tensor, const void* data)
+      : start(static_cast<char*>(const_cast<void*>(data))),
+        batch(tensor.stride(0) * tensor.element_size()),
+        head(tensor.stride(1) * tensor.element_size()),
+        row(tensor.stride(2) * tensor.element_size()) {}
+
+  char* at(int64_t batch_index, int64_t head_index, int64_t row_index) const {
+    return start + batch_index * batch + head_index * head + row_index * row;
+  }
+};
+
 struct Operands {
-  at::Tensor query, key, value, mask, output;
-  float scale;
+  Rows query, key, value, mask, output;
+  // What all heads have in common.
+  HeadAttention common;
 
   // The queries from `first` on of a head.
   HeadAttention head(int64_t batch, int64_t index, int64_t first, int64_t rows) const {
-    const auto at = [&](const at::Tensor& tensor, int64_t row) {
-      const int64_t offset =
-          batch * tensor.stride(0) + index * tensor.stride(1) + row * tensor.stride(2);
-      return static_cast<char*>(tensor.data_ptr()) + offset * tensor.element_size();
-    };
-    HeadAttention found{};
-    found.query = at(query, first);
-    found.key = at(key, 0);
-    found.value = at(value, 0);
-    found.output = at(output, first);
-    found.query_stride = query.stride(2);
-    found.key_stride = key.stride(2);
-    found.value_stride = value.stride(2);
-    found.output_stride = output.stride(2);
+    HeadAttention found = common;
+    found.query = query.at(batch, index, first);
+    found.key = key.at(batch, index, 0);
+    found.value = value.at(batch, index, 0);
+    found.output = output.at(batch, index, first);
+    found.mask = mask.start == nullptr ? nullptr : mask.at(batch, index, first);
     found.num_queries = rows;
-    found.num_keys = key.size(2);
-    found.head_size = query.size(3);
-    found.mask = mask.defined() ? at(mask, first) : nullptr;
-    found.mask_stride = mask.defined() ? mask.stride(2) : 0;
-    found.scale = scale;
     return found;
   }
 };
@@ -117,14 +160,13 @@ int64_t rows_per_piece(const at::Tensor& query, int num_threads) {
   return std::max(kBlockRows, (rows + kBlockRows - 1) / kBlockRows * kBlockRows);
 }
 
-void run(const Operands& operands, AttentionKernel kernel) {
-  const at::Tensor& query = operands.query;
+void run(const at::Tensor& query, const Operands& operands) {
   const int num_threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const int64_t num_queries = query.size(2), heads = query.size(1);
   const int64_t rows = rows_per_piece(query, num_threads);
-  const int64_t pieces = (query.size(2) + rows - 1) / rows;
-  const int64_t heads = query.size(1);
+  const int64_t pieces = (num_queries + rows - 1) / rows;
   const int64_t count = query.size(0) * heads * pieces;
-  const size_t bytes = attention_workspace_bytes(operands.key.size(2), query.size(3));
+  const size_t bytes = attention_workspace_bytes(operands.common.num_keys, query.size(3));
   const int members = static_cast<int>(std::min<int64_t>(num_threads, count));
   const auto stride = static_cast<int64_t>((bytes + kAlignment - 1) / kAlignment * kAlignment);
   const at::Tensor memory =
@@ -132,6 +174,7 @@ void run(const Operands& operands, AttentionKernel kernel) {
   void* start = memory.data_ptr();
   size_t space = memory.nbytes();
   std::align(kAlignment, members * stride, start, space);
+  const AttentionKernel kernel = kernel_for(query.scalar_type());
   std::atomic<int64_t> next{0};
   run_on_team(num_threads, [&](int member) {
     if (member >= members) return;
@@ -139,60 +182,107 @@ void run(const Operands& operands, AttentionKernel kernel) {
       const int64_t piece = i % pieces;
       const int64_t index = i / pieces;
       HeadAttention head = operands.head(index / heads, index % heads, piece * rows,
-                                         std::min(rows, query.size(2) - piece * rows));
+                                         std::min(rows, num_queries - piece * rows));
       head.workspace = static_cast<char*>(start) + member * stride;
       kernel(head);
     }
   });
 }
 
-// The layout that torch's fused kernel gives its output: heads of a row next to each other.
-at::Tensor empty_output(const at::Tensor& query) {
-  return at::empty_symint(
-             {query.sym_size(0), query.sym_size(2), query.sym_size(1), query.sym_size(3)},
-             query.options())
-      .transpose(1, 2);
+at::Tensor attention_meta(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                          const std::optional<at::Tensor>&, std::optional<double>) {
+  check_operands(query, key, value);
+  return empty_output(query, value);
 }
 
-at::Tensor attention_meta(const at::Tensor& query, const at::Tensor&, const at::Tensor&,
-                          const std::optional<at::Tensor>&, double) {
-  return empty_output(query);
+auto& attention_operator() {
+  static const auto found = c10::Dispatcher::singleton()
+                                .findSchemaOrThrow("corestream::attention", "")
+                                .typed<decltype(attention)>();
+  return found;
+}
+
+at::Tensor attention_autograd(const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, const std::optional<at::Tensor>& mask,
+                              std::optional<double> scale) {
+  const bool needs_gradient =
+      at::GradMode::is_enabled() &&
+      (query.requires_grad() || key.requires_grad() || value.requires_grad() ||
+       (mask.has_value() && mask->defined() && mask->requires_grad()));
+  if (needs_gradient) {
+    check_operands(query, key, value);
+    return attention_of_torch(query, key, value, mask, scale);
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return attention_operator().call(query, key, value, mask, scale);
+}
+
+// As torch has it for its own: all in the lower precision.
+at::Tensor attention_autocast(const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, const std::optional<at::Tensor>& mask,
+                              std::optional<double> scale) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const auto cast = [dtype = at::autocast::get_autocast_dtype(at::kCPU)](const auto& tensor) {
+    return at::autocast::cached_cast(dtype, tensor, at::kCPU);
+  };
+  return attention_operator().call(cast(query), cast(key), cast(value), cast(mask), scale);
 }
 
 }  // namespace
 
-size_t attention_workspace_bytes(int64_t num_keys, int64_t head_size) {
-  const int64_t columns = (num_keys + kLanes - 1) / kLanes * kLanes;
-  return sizeof(float) * (2 * columns * head_size + kBlockRows * (columns + head_size));
-}
-
 bool has_attention_kernel(at::ScalarType dtype, int64_t head_size, int64_t num_keys) {
-  return kernel_for(dtype) != nullptr && head_size % kLanes == 0 && num_keys <= kMostKeys;
+  return kernel_for(dtype) != nullptr && head_size > 0 && head_size % kLanes == 0 && num_keys > 0 &&
+         num_keys <= kMostKeys;
 }
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                     const std::optional<at::Tensor>& mask, double scale) {
-  const bool has_mask = mask.has_value() && mask->defined();
-  if (!fits(query, key, value)) {
-    return at::scaled_dot_product_attention(query, key, value, mask, 0.0, false, scale);
+                     const std::optional<at::Tensor>& mask, std::optional<double> scale) {
+  check_operands(query, key, value);
+  at::Tensor output = empty_output(query, value);
+  // torch has no kernel for an empty batch.
+  if (output.numel() == 0) return output;
+  if (!fits(query, key, value, mask)) return attention_of_torch(query, key, value, mask, scale);
+  const at::Tensor queries = with_plain_rows(query), keys = with_plain_rows(key);
+  const at::Tensor values = with_plain_rows(value);
+  at::Tensor added;
+  Operands operands{};
+  operands.query = Rows(queries, queries.const_data_ptr());
+  operands.key = Rows(keys, keys.const_data_ptr());
+  operands.value = Rows(values, values.const_data_ptr());
+  operands.output = Rows(output, output.data_ptr());
+  HeadAttention& common = operands.common;
+  common.query_stride = queries.stride(2);
+  common.key_stride = keys.stride(2);
+  common.value_stride = values.stride(2);
+  common.output_stride = output.stride(2);
+  common.num_keys = key.size(2);
+  common.head_size = query.size(3);
+  common.scale = static_cast<float>(scale.value_or(1 / std::sqrt(common.head_size)));
+  if (mask.has_value() && mask->defined()) {
+    added = added_mask(*mask, query, common.num_keys);
+    operands.mask = Rows(added, added.const_data_ptr());
+    common.mask_stride = added.stride(2);
   }
-  Operands operands{
-      with_plain_rows(query), with_plain_rows(key),
-      with_plain_rows(value), has_mask ? added_mask(*mask, query, key.size(2)) : at::Tensor(),
-      empty_output(query),    static_cast<float>(scale)};
-  run(operands, kernel_for(query.scalar_type()));
-  return operands.output;
+  run(queries, operands);
+  return output;
 }
 
 }  // namespace corestream
 
 TORCH_LIBRARY(corestream, library) {
   library.def(
-      "attention(Tensor query, Tensor key, Tensor value, Tensor? mask, float scale) -> Tensor");
+      "attention(Tensor query, Tensor key, Tensor value, Tensor? mask, float? scale) -> Tensor",
+      {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(corestream, CPU, library) {
   library.impl("attention", TORCH_FN(corestream::attention));
 }
 TORCH_LIBRARY_IMPL(corestream, Meta, library) {
   library.impl("attention", TORCH_FN(corestream::attention_meta));
+}
+TORCH_LIBRARY_IMPL(corestream, Autograd, library) {
+  library.impl("attention", TORCH_FN(corestream::attention_autograd));
+}
+TORCH_LIBRARY_IMPL(corestream, AutocastCPU, library) {
+  library.impl("attention", TORCH_FN(corestream::attention_autocast));
 }

@@ -15,12 +15,8 @@
 namespace corestream {
 namespace {
 
-constexpr int64_t kLanes = 16;
-constexpr int64_t kTileRows = 6;
-constexpr int64_t kBlockRows = 8 * kTileRows;
-
-// What is read and written through other types than its own.
-typedef uint32_t Unit __attribute__((may_alias));
+// What is read and written through other types than its own; a row of bf16 may begin anywhere.
+typedef uint32_t Unit __attribute__((may_alias, aligned(2)));
 
 inline __m512 load(const float* from) { return _mm512_loadu_ps(from); }
 
@@ -192,9 +188,10 @@ inline void pack_keys(const Unit* key, int64_t stride, int64_t num_keys, int64_t
   }
 }
 
-// e^x for x <= 0; 0 below the smallest normal number. The polynomial's error is 2e-7 of the result.
+// e^x for x <= 0; 0 below the smallest normal number, NaN of NaN. The polynomial's error is 2e-7 of
+// the result.
 inline __m512 exp_nonpositive(__m512 x) {
-  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
+  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   // ln 2 in two parts, so that n times the first is exact.
@@ -222,7 +219,7 @@ float weigh(float* scores, const HeadAttention& head, int64_t columns, int64_t r
     const int64_t present = smaller(kLanes, head.num_keys - column);
     const auto which = static_cast<__mmask16>((1u << present) - 1);
     const __m512 added = mask ? Kind::widen(mask + column, which) : _mm512_setzero_ps();
-    const __m512 score = _mm512_mask_fmadd_ps(load(scores + column), 0xffff, scale, added);
+    const __m512 score = _mm512_fmadd_ps(load(scores + column), scale, added);
     const __m512 counted = _mm512_mask_mov_ps(nothing, which, score);
     _mm512_storeu_ps(scores + column, counted);
     largest = _mm512_max_ps(largest, counted);

@@ -8,6 +8,10 @@
 
 namespace corestream {
 
+constexpr int64_t kLanes = 16;
+constexpr int64_t kTileRows = 6;
+constexpr int64_t kBlockRows = 8 * kTileRows;
+
 // Strides are in elements, between rows; elements of a row are adjacent.
 struct HeadAttention {
   const void* query;
@@ -32,7 +36,11 @@ struct HeadAttention {
 
 using AttentionKernel = void (*)(const HeadAttention&);
 
-size_t attention_workspace_bytes(int64_t num_keys, int64_t head_size);
+// Keys in panels, values in pairs; a block's scores and results. Each file has its own.
+static constexpr size_t attention_workspace_bytes(int64_t num_keys, int64_t head_size) {
+  const int64_t columns = (num_keys + kLanes - 1) / kLanes * kLanes;
+  return sizeof(float) * (2 * columns * head_size + kBlockRows * (columns + head_size));
+}
 
 #if defined(__x86_64__)
 // AVX-512 F, BW, DQ and VL; the second also AVX-512 BF16.

@@ -175,6 +175,8 @@ class _LoadedPackage:
     def load(cls, folder: OwnedFolder) -> Self:
         import torch
 
+        import corestream.ops  # noqa: F401 (the operators that a package may call)
+
         def load(name: str) -> Any:
             return torch._C._aoti.AOTIModelPackageLoader(str(folder.path), name, False, 1, -1)
 

@@ -7,8 +7,10 @@ fp32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Self
 
 import torch
@@ -42,9 +44,9 @@ class _Shape:
         sizes = *query.shape[1:3], *key.shape[2:4]
         if not all(isinstance(size, int) for size in sizes):
             return None
-        shape = cls(query.dtype, *sizes)
+        shape = cls(_computed_in(query.dtype), *sizes)
         has_kernel = has_attention_kernel(
-            query.dtype, head_size=shape.head_size, num_keys=shape.keys
+            shape.dtype, head_size=shape.head_size, num_keys=shape.keys
         )
         return shape if has_kernel else None
 
@@ -86,17 +88,41 @@ class _Call:
         if self.dropout_p or self.is_causal or self.enable_gqa:
             return None
         with _not_traced():
-            query, key, value = self.query, self.key, self.value
-            if key.dim() != 4 or key.shape != value.shape or query.shape[1] != key.shape[1]:
-                return None
-            return _Shape.of(query, key)
+            return _Shape.of(self.query, self.key) if self._is_plain() else None
 
-    def run(self, shape: _Shape) -> Tensor:
-        scale = shape.head_size**-0.5 if self.scale is None else self.scale
+    def _is_plain(self) -> bool:
+        """Whether nothing is to be broadcast, and only bools have a dtype of their own."""
+        query, key, value, mask = self.query, self.key, self.value, self.attn_mask
+        if query.dim() != 4 or key.dim() != 4 or value.dim() != 4:
+            return False
+        dtypes = {query.dtype, key.dtype, value.dtype}
+        if mask is not None and mask.dtype != torch.bool:
+            dtypes.add(mask.dtype)
+        pairs = [(key.shape[dim], value.shape[dim]) for dim in range(4)]
+        pairs += [(query.shape[dim], key.shape[dim]) for dim in (0, 1, 3)]
+        return len(dtypes) == 1 and all(_are_equal(*pair) for pair in pairs)
+
+    def run(self) -> Tensor:
         mask = self.attn_mask
         if mask is not None and mask.dtype == torch.bool:
             mask = _added(mask, self.query.dtype)
-        return attention(self.query, self.key, self.value, mask, scale=scale)
+        return attention(self.query, self.key, self.value, mask, scale=self.scale)
+
+
+def _are_equal(left: Any, right: Any) -> bool:
+    """Of two sizes, for any batch if they are open; asking makes none of them a constant."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left == right
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(left == right)
+
+
+def _computed_in(dtype: torch.dtype) -> torch.dtype:
+    """What autocast, if it is on, makes of it."""
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        return torch.get_autocast_dtype("cpu")
+    return dtype
 
 
 class _not_traced:  # noqa: N801 (read as a statement: with _not_traced())
@@ -121,6 +147,22 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -torch.inf)
 
 
+def _multi_head(attend: Callable[..., Tensor]) -> Callable[..., Any]:
+    """What `nn.MultiheadAttention` calls, with `attend` in the place of torch's kernel.
+
+    A mode is not told of calls within functions that it was told of.
+    """
+    original: Any = nn.functional.multi_head_attention_forward
+    names = dict(original.__globals__)
+    copied = FunctionType(
+        original.__code__, names, original.__name__, original.__defaults__, original.__closure__
+    )
+    copied.__kwdefaults__ = original.__kwdefaults__
+    # Modes below this one get the copy, too.
+    names |= {"scaled_dot_product_attention": attend, original.__name__: copied}
+    return copied
+
+
 class OwnAttention(TorchFunctionMode):
     """Within it, calls of the shapes that are faster so go to ``torch.ops.corestream.attention``.
 
@@ -131,16 +173,22 @@ class OwnAttention(TorchFunctionMode):
     def __init__(self, is_ours: Mapping[_Shape, bool]) -> None:
         super().__init__()
         self._is_ours = is_ours
+        self._multi_head = _multi_head(self._attend)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Takes the place of calls of ``scaled_dot_product_attention``."""
-        kwargs = kwargs or {}
         if func is nn.functional.scaled_dot_product_attention:
-            call = _Call(*args, **kwargs)
-            shape = call.shape()
-            if shape is not None and self._wants(shape):
-                return call.run(shape)
-        return func(*args, **kwargs)
+            func = self._attend
+        elif func is nn.functional.multi_head_attention_forward:
+            func = self._multi_head
+        return func(*args, **(kwargs or {}))
+
+    def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
+        call = _Call(*args, **kwargs)
+        shape = call.shape()
+        if shape is not None and self._wants(shape):
+            return call.run()
+        return nn.functional.scaled_dot_product_attention(*args, **kwargs)
 
     def _wants(self, shape: _Shape) -> bool:
         return self._is_ours.get(shape, False)
@@ -158,10 +206,14 @@ class _Scout(OwnAttention):
         return False
 
 
-def own_attention(model: nn.Module, inputs: ModelInputs) -> OwnAttention:
-    """A scope to trace or export the model in; runs it once and measures the shapes it has."""
+def own_attention(model: nn.Module, inputs: ModelInputs) -> AbstractContextManager[Any]:
+    """A scope to trace or export the model in; runs it once and measures the shapes it has.
+
+    Without a shape that is faster it does nothing: a mode keeps modules from torch's fast paths.
+    """
     scout = _Scout()
     with torch.no_grad(), scout:
         inputs.call(model)
-    with torch.no_grad():
-        return OwnAttention({shape: shape.our_kernel_is_faster() for shape in scout.shapes})
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        is_ours = {shape: shape.our_kernel_is_faster() for shape in scout.shapes}
+    return OwnAttention(is_ours) if any(is_ours.values()) else nullcontext()

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from corestream import _native
 
+_native.torch_ext  # noqa: B018 (registers the operator: models that call it can be loaded)
+
 
 def attention(
     query: Tensor,
@@ -16,20 +18,20 @@ def attention(
     *,
     scale: float | None = None,
 ) -> Tensor:
-    """``softmax(query @ key.T * scale + attn_mask) @ value``, without a gradient.
+    """``softmax(query @ key.T * scale + attn_mask) @ value``, for inference.
 
     torch's own fused kernel multiplies with MKL, in bf16 as well, which is a quarter to a half of
     what AVX-512 can do on a CPU that MKL does not know. This one multiplies by itself: float32 with
     AVX-512, bfloat16 with its dot products. Other dtypes and CPUs, a head size that is no
-    multiple of 16 and more than 4096 keys go to torch's. A query whose keys are all masked
-    gets zeros, as from torch.
+    multiple of 16, more than 4096 keys, and what needs a gradient go to torch's. A query whose
+    keys are all masked gets zeros, as from torch; autocast casts as it does for torch's.
 
     Args:
         query: (batch, heads, queries, head size), float32 or bfloat16.
         key: (batch, heads, keys, head size), of the same dtype.
         value: (batch, heads, keys, head size), of the same dtype.
-        attn_mask: Expands to (batch, heads, queries, keys). Bools say which keys count; numbers
-            are added to the scores.
+        attn_mask: Expands to (batch, heads, queries, keys). Bools say which keys count; numbers,
+            of the same dtype, are added to the scores; float32 beside bfloat16 goes to torch's.
         scale: None: one over the root of the head size.
 
     Returns:
@@ -37,7 +39,7 @@ def attention(
         each other in memory, as torch's fused kernel has it.
 
     Raises:
-        RuntimeError: The shapes do not fit.
+        RuntimeError: The shapes or dtypes do not fit.
 
     Example:
         >>> import torch
@@ -50,10 +52,7 @@ def attention(
 
     Thread-safe; runs on the calling thread's OpenMP team and releases the GIL.
     """
-    _native.torch_ext  # noqa: B018 (registers the operator)
-    if scale is None:
-        scale = query.shape[-1] ** -0.5
-    result: Tensor = torch.ops.corestream.attention(query, key, value, attn_mask, float(scale))
+    result: Tensor = torch.ops.corestream.attention(query, key, value, attn_mask, scale)
     return result
 
 

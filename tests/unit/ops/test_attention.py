@@ -16,6 +16,15 @@ LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-9}
 DTYPES = [torch.float32, torch.bfloat16]
 
 
+class Wrapped(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, query, key, value):
+        return self.function(query, key, value)
+
+
 def operands(batch, heads, queries, keys, head_size, *, dtype=torch.float32, seed=0):
     """As a model's projections lay them: the heads of a row next to each other."""
     generator = torch.Generator().manual_seed(seed)
@@ -148,12 +157,127 @@ def test_the_output_lies_as_that_of_torch():
     assert (on_meta.shape, on_meta.stride()) == (expected.shape, expected.stride())
 
 
-def test_shapes_that_do_not_fit():
+def strided(tensor):
+    """With columns next to each other, which torch's fused kernel does not take."""
+    return tensor.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value_size", [16, 8])
+def test_the_output_is_what_the_meta_kernel_foretells(dtype, value_size):
+    query, key, value = (strided(t) for t in operands(2, 3, 5, 7, 16, dtype=dtype))
+    tensors = query, key, value[..., :value_size]
+    actual = attention(*tensors)
+    on_meta = attention(*(tensor.to("meta") for tensor in tensors))
+    assert (on_meta.shape, on_meta.stride()) == (actual.shape, actual.stride())
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_shapes_that_do_not_fit(device):
+    query, key, value = (tensor.to(device) for tensor in operands(2, 2, 5, 7, 16))
+    for wrong in (
+        (query, key[..., :8], value),
+        (query[:1], key, value),
+        (query, key, value[:, :1]),
+        (query, key, value[:, :, :6]),
+        (query[0], key[0], value[0]),
+        (query, key.bfloat16(), value),
+    ):
+        with pytest.raises(RuntimeError, match="query, key and value must have"):
+            attention(*wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_masks_that_do_not_fit(dtype):
+    tensors = operands(1, 2, 5, 7, 16, dtype=dtype)
+    for mask in (torch.zeros(5, 6), torch.zeros(3, 1, 5, 7), torch.zeros(1, 1, 1, 5, 7)):
+        with pytest.raises(RuntimeError):
+            attention(*tensors, mask.to(dtype))
+    with pytest.raises(RuntimeError, match="attn_mask dtype"):
+        attention(*tensors, torch.zeros(5, 7, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.tensor(0.5),
+        torch.rand(7),
+        torch.rand(5, 1),
+        torch.rand(5, 1).expand(5, 7),
+        torch.rand(7, 5).T,
+        torch.rand(2, 1, 1, 7).expand(2, 3, 5, 7),
+        torch.rand(1, 3, 5, 14)[..., ::2],
+    ],
+    ids=lambda mask: f"{list(mask.shape)} {mask.stride()}",
+)
+def test_masks_of_any_layout(dtype, mask):
+    tensors = operands(2, 3, 5, 7, 16, dtype=dtype)
+    check(tensors, mask.to(dtype))
+    check(tensors, mask > 0.4)
+
+
+def test_a_mask_in_float32_is_added_as_torch_adds_it():
+    tensors = operands(1, 2, 5, 7, 16, dtype=torch.bfloat16)
+    # In bfloat16 it would be minus infinity, and all weights zero.
+    check(tensors, torch.full((5, 7), torch.finfo(torch.float32).min))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("special", [torch.nan, torch.inf])
+def test_numbers_that_are_none_are_not_lost(dtype, special):
+    tensors = operands(1, 1, 3, 20, 16, dtype=dtype)
+    mask = torch.zeros(3, 20, dtype=dtype)
+    mask[1, 17] = special
+    actual = attention(*tensors, mask)
+    expected = torch.nn.functional.scaled_dot_product_attention(*tensors, mask)
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert actual[:, :, 1].isnan().all()
+
+
+def test_a_gradient_is_that_of_torch():
+    tensors = [tensor.requires_grad_() for tensor in operands(1, 2, 5, 7, 16)]
+    mask = torch.rand(5, 7, requires_grad=True)
+    gradients = [
+        torch.autograd.grad(run(*tensors, mask).square().sum(), [*tensors, mask])
+        for run in (attention, torch.nn.functional.scaled_dot_product_attention)
+    ]
+    for actual, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_without_grad_mode_parameters_are_like_any_tensor():
+    tensors = [tensor.requires_grad_() for tensor in operands(1, 2, 5, 7, 16)]
+    expected = attention(*(tensor.detach() for tensor in tensors))
+    with torch.no_grad():
+        assert torch.equal(attention(*tensors), expected)
+    with torch.inference_mode():
+        assert torch.equal(attention(*operands(1, 2, 5, 7, 16)), expected)
+
+
+def test_autocast_casts_as_for_torch():
     query, key, value = operands(1, 2, 5, 7, 16)
-    with pytest.raises(RuntimeError):
-        attention(query, key[..., :8], value)
-    with pytest.raises(RuntimeError):
-        attention(query, key, value, torch.zeros(5, 6))
+    mask = torch.rand(5, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for tensors in ((query, key, value), (query, key.bfloat16(), value.bfloat16())):
+            actual = attention(*tensors, mask)
+            expected = torch.nn.functional.scaled_dot_product_attention(*tensors, mask)
+            assert actual.dtype == expected.dtype == torch.bfloat16
+            torch.testing.assert_close(actual, expected, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 5, 7), (2, 0, 5, 7), (2, 2, 0, 7), (2, 2, 5, 0)])
+def test_nothing_attends_to_nothing(sizes):
+    actual = attention(*operands(*sizes, 16))
+    assert actual.shape == (*sizes[:3], 16)
+    assert not actual.any()
+
+
+def test_lazy_copies_stay_lazy():
+    tensors = operands(2, 4, 60, 60, 32)
+    copies = [torch._lazy_clone(tensor) for tensor in tensors]
+    assert torch.equal(attention(*copies), attention(*tensors))
+    assert all(torch._C._is_cow_tensor(copy) for copy in copies)
 
 
 def test_it_is_an_operator_as_torch_wants_them():
@@ -162,8 +286,22 @@ def test_it_is_an_operator_as_torch_wants_them():
         torch.library.opcheck(
             torch.ops.corestream.attention.default,
             (*tensors, mask, 0.25),
-            test_utils=("test_schema", "test_faketensor"),
+            test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
         )
+
+
+def test_torchs_loader_knows_it_once_the_module_is_imported(tmp_path):
+    traced = torch.jit.trace(attention, operands(1, 2, 5, 7, 16))
+    torch.jit.freeze(torch.jit.script(Wrapped(traced)).eval()).save(tmp_path / "model.pt")
+    program = f"""
+import torch
+import corestream.ops
+model = torch.jit.load({str(tmp_path / "model.pt")!r})
+query, key, value = torch.randn(3, 1, 2, 5, 16)
+expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+torch.testing.assert_close(model(query, key, value), expected)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=100)
 
 
 def test_on_a_cpu_without_avx512_torch_computes_it():
