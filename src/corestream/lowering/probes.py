@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from corestream.errors import LoweringError
 from corestream.lowering.backend import LoweringRequest
 from corestream.measure.inputs import ModelInputs
-from corestream.measure.numerics import Difference, compare
+from corestream.measure.numerics import Difference, compare, default_tolerance
 from corestream.measure.precision import tolerance_in
 
 _PRECISION = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -36,7 +36,10 @@ class Probe:
 
     def limit_of(self, model: nn.Module, *, dtype: torch.dtype) -> float:
         """What a result may differ by for those who asked for `dtype`."""
-        return tolerance_in(model, self.inputs, expected=self.expected, dtype=dtype)
+        # The model's own dtype may be lower.
+        allowed = default_tolerance(lowest_precision(self.expected, self.inputs.tensors(), dtype))
+        own = tolerance_in(model, self.inputs, expected=self.expected, dtype=dtype)
+        return max(allowed, own)
 
 
 def lowest_precision(*sources: Any) -> torch.dtype:

@@ -93,7 +93,7 @@ def compare(
         expected: What it should be.
         dtype: The lowest precision of the two runs; it decides the tolerance.
         tolerance: A limit of your own on `Difference.error`; None for the dtype's.
-        same_dtypes: Whether tensors must have the dtypes of those expected.
+        same_dtypes: Whether floats must have the precision of those expected.
 
     Returns:
         The verdict, with the worst place and the reason.
@@ -188,7 +188,8 @@ def _tensor_error(
 ) -> tuple[float, str]:
     if not isinstance(actual, Tensor):
         return math.inf, f"{where} is {_short(actual)} instead of a tensor"
-    for name in ("dtype", "shape", "layout")[0 if same_dtypes else 1 :]:
+    is_dtype_open = not same_dtypes and actual.is_floating_point() and expected.is_floating_point()
+    for name in ("dtype", "shape", "layout")[is_dtype_open:]:
         found, wanted = getattr(actual, name), getattr(expected, name)
         if found != wanted:
             return math.inf, f"{where} has {name} {_short(found)} instead of {_short(wanted)}"

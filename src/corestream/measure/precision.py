@@ -14,6 +14,8 @@ from corestream.measure.numerics import compare, default_tolerance
 # No two ways to compute round alike: over seven convolutional networks the worst of 16,000 outputs
 # differs between torch's own ways (autocast, cast weights) by up to 1.35 times.
 _MARGIN = 1.5
+# Outputs that have nothing to do with each other differ by 1 and more.
+_MOST = 1.0
 
 
 def tolerance_in(
@@ -23,7 +25,8 @@ def tolerance_in(
 
     Rounding to bf16 costs a trained ResNet-50 0.01 and one with random weights 0.42, in whatever
     way it is computed. So the limit is what the dtype allows in general, or, if that is more,
-    one and a half times what the model itself loses under torch's autocast.
+    one and a half times what the model itself loses under torch's autocast; but at most 1, since
+    beyond that any output at all would do. A model that does not run so has the general limit.
 
     Args:
         model: The model, in its own precision.
@@ -46,7 +49,10 @@ def tolerance_in(
     allowed = default_tolerance(dtype)
     if dtype not in (torch.bfloat16, torch.float16):  # autocast knows no others
         return allowed
-    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
-        actual = inputs.map(Tensor.clone).call(model)
+    try:
+        with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+            actual = inputs.map(Tensor.clone).call(model)
+    except Exception:  # noqa: BLE001 (autocast may break a model that a cast does not)
+        return allowed
     error = compare(actual, expected, dtype=dtype, same_dtypes=False).error
-    return max(allowed, _MARGIN * error) if math.isfinite(error) else allowed
+    return max(allowed, min(_MOST, _MARGIN * error)) if math.isfinite(error) else allowed

@@ -54,13 +54,13 @@ def executor():
 def choose(executor, monkeypatch):
     """Chooses among backends as if they took so many seconds."""
 
-    def run(*backends, times_s=None, steps=None, model=None, dtypes=(None,)):
+    def run(*backends, times_s=None, steps=None, model=None, dtypes=(None,), inputs=None):
         if times_s is not None:
             timings = {name: Timing((time_s,) * 3) for name, time_s in times_s.items()}
             monkeypatch.setattr(chooser_module, "compare_times", lambda calls, **_: timings)
         request = LoweringRequest(
             model=(torch.nn.ReLU() if model is None else model).eval(),
-            inputs=ModelInputs.of(torch.randn(4, 3)),
+            inputs=ModelInputs.of(torch.randn(4, 3) if inputs is None else inputs),
             dtype=None,
             team_size=1,
             num_streams=1,
@@ -116,6 +116,24 @@ def test_a_dtype_of_corestreams_choice_may_not(choose):
     cast = MadeUp("cast", in_bf16(model))
     with pytest.raises(LoweringError, match=r"cast bfloat16: wrong .* more than 0\.2;"):
         choose(cast, model=model, dtypes=[None, torch.bfloat16])
+
+
+def test_a_higher_dtype_than_the_models_own_does_not_make_its_results_exact(choose):
+    model = torch.nn.Linear(3, 3).bfloat16()
+
+    weight, bias = model.weight.float(), model.bias.float()
+
+    def in_fp32(x):
+        return torch.nn.functional.linear(x.float(), weight, bias).bfloat16()
+
+    lowered = choose(
+        MadeUp("cast", in_fp32),
+        model=model,
+        dtypes=[torch.float32],
+        inputs=torch.randn(4, 3).bfloat16(),
+    )
+    (row,) = lowered.report.candidates
+    assert row.error_limit == 0.2
 
 
 def test_the_fastest_is_kept(choose):

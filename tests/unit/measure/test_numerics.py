@@ -133,6 +133,15 @@ def test_quantized_tensors_are_compared_by_value():
     assert not difference(y, x).is_within
 
 
+def test_floats_of_any_precision_may_be_allowed_but_no_other_kind():
+    ones = torch.ones(3)
+    for actual, is_within in ((ones.bfloat16(), True), (ones.long(), False), (ones * 1j, False)):
+        for one, other in ((actual, ones), (ones, actual)):
+            difference = compare(one, other, dtype=torch.float32, same_dtypes=False)
+            assert difference.is_within == is_within
+    assert not compare(ones.bfloat16(), ones, dtype=torch.bfloat16).is_within
+
+
 def test_masked_logits_do_not_hide_the_others():
     mask = torch.finfo(torch.float32).min
     expected = torch.tensor([mask, 1.0, -1.0])

@@ -44,6 +44,38 @@ def test_others_keep_that_of_the_dtype(inputs, dtype):
     assert limit == default_tolerance(dtype)
 
 
+class Drowning(torch.nn.Module):
+    """What it says is less than what bf16 makes of its bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+        torch.nn.init.constant_(self.linear.bias, 100.3)
+        torch.nn.init.constant_(self.linear.weight, 1e-3)
+
+    def forward(self, x):
+        return self.linear(x) - self.linear.bias
+
+
+def test_a_limit_that_any_output_would_meet_is_none(inputs):
+    model = Drowning().eval()
+    with torch.no_grad():
+        expected = inputs.call(model)
+    assert tolerance_in(model, inputs, expected=expected, dtype=torch.bfloat16) == 1.0
+
+
+class NoAutocast(torch.nn.Module):
+    def forward(self, x):
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("Index put requires the source and destination dtypes match")
+        return x
+
+
+def test_a_model_that_autocast_breaks_has_the_limit_of_the_dtype(inputs):
+    limit = tolerance_in(NoAutocast(), inputs, expected=inputs.args[0], dtype=torch.bfloat16)
+    assert limit == default_tolerance(torch.bfloat16)
+
+
 def test_a_model_that_is_broken_in_the_dtype_gets_no_limit_of_its_own(inputs):
     model = torch.nn.Linear(4, 4).eval()
     expected = torch.full((8, 4), torch.nan)
