@@ -23,6 +23,7 @@ NAMES = (
     "throughput",
     "latency",
     "allocator",
+    "attention",
     "interop",
     "tuning",
 )
