@@ -9,8 +9,10 @@ from hypothesis import settings
 
 pytest_plugins = ["pytester", "tests.plugins.no_skips", "tests.plugins.state_guard"]
 
-# A shell that starts a job in the background has it ignore interrupts, which some tests send.
+# A shell that starts a job in the background has it ignore interrupts, nohup hang-ups; some tests
+# send both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TESTS = Path(__file__).parent / "tests"
 
