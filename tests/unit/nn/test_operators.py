@@ -24,7 +24,7 @@ LAYERS = {
     "conv1d grouped": (nn.Conv1d(16, 32, 5, stride=2, dilation=2, groups=4), (3, 16, 23)),
     "conv2d": (nn.Conv2d(3, 16, 3, padding=1), (2, 3, 9, 10)),
     "conv2d no bias": (nn.Conv2d(16, 16, (3, 1), stride=(2, 1), bias=False), (1, 16, 9, 10)),
-    # 16 channels a group: 8 would be padded to AVX-512's vectors, to twice the bytes, and stay plain.
+    # 16 channels a group: 8 would be padded to AVX-512's vectors, twice the bytes, and stay plain.
     "conv2d grouped": (nn.Conv2d(64, 64, 3, groups=4), (2, 64, 7, 8)),
     "conv2d odd groups": (nn.Conv2d(9, 6, 2, groups=3), (2, 9, 7, 8)),
     "depthwise": (nn.Conv2d(24, 24, 3, padding=1, groups=24), (2, 24, 9, 9)),
