@@ -7,6 +7,7 @@ fp32.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -50,8 +51,12 @@ class _Shape:
         )
         return shape if has_kernel else None
 
+    @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
     def our_kernel_is_faster(self) -> bool:
-        """As measured on the calling thread, for one item."""
+        """As measured on the calling thread, for one item; once a process for every shape.
+
+        The plans of one package, and the backends, then decide alike.
+        """
         query, key, value = (
             torch.randn(1, rows, self.heads, self.head_size).to(self.dtype).transpose(1, 2)
             for rows in (self.queries, self.keys, self.keys)
