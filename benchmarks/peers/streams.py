@@ -11,7 +11,7 @@ import torch
 import corestream
 from benchmarks import zoo
 from benchmarks.peers.torch_job import DTYPES, load_inputs, load_model, make_runner
-from benchmarks.table.job import Job, quiet
+from benchmarks.table.job import Job, quiet, wait_for_others
 from benchmarks.table.runner import Runner
 from corestream.lowering.api import lower
 from corestream.onednn import keep_tensor_memory
@@ -47,6 +47,7 @@ def _quiet_while_measuring(job: Job) -> Iterator[Callable[[str, float], object]]
 
         def progress(step: str, _: float) -> None:
             if step == "measuring":
+                wait_for_others(job)
                 stack.enter_context(quiet(job.around))
 
         yield progress

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from benchmarks.machine import CPUTime
 from benchmarks.models import DTYPES
 from benchmarks.table.entrants import Entrant
-from benchmarks.table.job import Job, quiet, read_arrays
+from benchmarks.table.job import LOADING, Job, quiet, read_arrays
 from benchmarks.table.process import EntrantError, EntrantProcess
 from corestream.measure.numerics import compare
 
@@ -70,17 +72,55 @@ def measure(
         "lost", the share of the CPUs that others had meanwhile, "error", the difference of the
         outputs, "load_s" and "notes".
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {
+        name: {"label": entrant.label} for name, entrant in entrants.items()
+    }
     with ExitStack() as stack:
-        running: dict[str, EntrantProcess] = {}
-        for name, entrant in entrants.items():
-            show(f"loading {entrant.label}")
-            found[name] = {"label": entrant.label}
-            process = _start(entrant, job, found[name], effort=effort, log=logs / f"{name}.log")
-            if process is not None:
-                running[name] = stack.enter_context(process)
+        # A process dies with the thread that started it, so this one stays until all are closed.
+        beside = stack.enter_context(ThreadPoolExecutor(1))
+
+        def load(name: str) -> EntrantProcess | None:
+            show(f"loading {entrants[name].label}")
+            log = logs / f"{name}.log"
+            process = _start(entrants[name], job, found[name], effort=effort, log=log)
+            return stack.enter_context(process) if process is not None else None
+
+        loaded = _load_all(entrants, load, job=job, beside=beside)
+        running = {name: process for name, process in loaded.items() if process is not None}
         _take_turns(running, found, effort=effort, show=show)
     return found
+
+
+def _load_all(
+    entrants: Mapping[str, Entrant],
+    load: Callable[[str], EntrantProcess | None],
+    *,
+    job: Job,
+    beside: ThreadPoolExecutor,
+) -> dict[str, EntrantProcess | None]:
+    """Loads two at a time; one that measures while it loads waits for the others before that.
+
+    Most of a row's time goes into compilers, which seldom use two cores.
+    """
+    processes: dict[str, EntrantProcess | None] = dict.fromkeys(entrants)
+    with _others_are_loading(job):
+        patient = {
+            name: beside.submit(load, name)
+            for name, entrant in entrants.items()
+            if entrant.measures_itself
+        }
+        for name in entrants:
+            if name not in patient:
+                processes[name] = load(name)
+    return processes | {name: future.result() for name, future in patient.items()}
+
+
+@contextmanager
+def _others_are_loading(job: Job) -> Iterator[None]:
+    """Holds the file that `wait_for_others` waits for."""
+    with job.path(LOADING).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _start(

@@ -27,6 +27,8 @@ class Entrant:
         python: Its interpreter.
         folders: Folders of `.venv-peers` on its path.
         environ: Variables of its process, beyond ours.
+        measures_itself: It measures while it loads, after `wait_for_others`; so it may begin to
+            load beside others.
     """
 
     label: str
@@ -36,6 +38,7 @@ class Entrant:
     python: Path = Path(sys.executable)
     folders: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    measures_itself: bool = False
 
     def why_absent(self) -> str:
         """Why it cannot start here; empty if it can."""
@@ -89,7 +92,7 @@ ENTRANTS: dict[str, Entrant] = {
         python=IPEX_PYTHON,
         environ=_ipex_environ(),
     ),
-    CORESTREAM: Entrant("corestream", "benchmarks.peers.streams:load"),
+    CORESTREAM: Entrant("corestream", "benchmarks.peers.streams:load", measures_itself=True),
 }
 
 # Measures the machine, not a model: the largest matrix product, in turn with the others.

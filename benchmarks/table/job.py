@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,9 @@ import numpy as np
 
 Mode = Literal["latency", "throughput"]
 Arrays = list[np.ndarray[Any, Any]]
+
+# The file of a job that the harness holds locked while it loads other entrants beside this one.
+LOADING = "loading.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,12 @@ class Job:
     @classmethod
     def from_json(cls, text: str) -> Self:
         return cls(**json.loads(text))
+
+
+def wait_for_others(job: Job) -> None:
+    """Returns when no other entrant is loading; at once if the harness has ended."""
+    with job.path(LOADING).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 @contextmanager

@@ -28,8 +28,12 @@ ONE_INSTANCE = "one-stream"
 def entrants() -> dict[str, Entrant]:
     """The same lowered model on one stream of all cores, and what stock torch has for one."""
     return {
-        CORESTREAM: Entrant("streams of one core", "benchmarks.peers.streams:load"),
-        ONE_INSTANCE: Entrant("one stream of as many", "benchmarks.peers.streams:load_one"),
+        CORESTREAM: Entrant(
+            "streams of one core", "benchmarks.peers.streams:load", measures_itself=True
+        ),
+        ONE_INSTANCE: Entrant(
+            "one stream of as many", "benchmarks.peers.streams:load_one", measures_itself=True
+        ),
         COMPILED: ENTRANTS[COMPILED],
     }
 

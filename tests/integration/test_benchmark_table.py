@@ -57,6 +57,25 @@ def hangs_loading(job):
     signal.pause()
 
 
+def loads_beside_the_patient(job):
+    """Is not done before the patient one waits, nor as soon as it does."""
+    runner = right(job)
+    with job.path("waits").open() as pipe:
+        pipe.read()
+    job.path("loaded").touch()
+    return runner
+
+
+def patient(job):
+    from benchmarks.table.job import wait_for_others
+
+    runner = right(job)
+    with job.path("waits").open("w") as pipe:
+        pipe.write("now")
+    wait_for_others(job)
+    return dataclasses.replace(runner, notes={"was alone": str(job.path("loaded").exists())})
+
+
 # ------------------------------------------------------------------------------------------------
 
 
@@ -91,19 +110,19 @@ def hold(entrants, folder, **limits):
     return measure(entrants, job, effort=effort, logs=folder, show=lambda text: None)
 
 
-def entrant(function):
+def entrant(function, **options):
     from benchmarks.table.entrants import Entrant
 
-    return Entrant(
-        function.__name__, f"tests.integration.{Path(__file__).stem}:{function.__name__}"
-    )
+    factory = f"tests.integration.{Path(__file__).stem}:{function.__name__}"
+    return Entrant(function.__name__, factory, **options)
 
 
 @pytest.mark.needs_build
 def test_stock_and_corestream_compute_the_same_and_are_timed_in_every_round(prepared):
     from benchmarks.table.entrants import ENTRANTS, STOCK
 
-    found = hold({STOCK: ENTRANTS[STOCK], "corestream": entrant(quick_corestream)}, prepared)
+    quick = entrant(quick_corestream, measures_itself=True)
+    found = hold({STOCK: ENTRANTS[STOCK], "corestream": quick}, prepared)
     for result in found.values():
         assert result["status"] == "ok", result
         assert len(result["seconds"]) == 2
@@ -126,6 +145,17 @@ def test_entrants_that_are_wrong_or_die_are_shown_and_the_others_go_on(prepared)
     assert found["dies_loading"]["reason"].endswith("OSError: no such kernel")
     assert "died with status -9" in found["dies_in_its_turn"]["reason"]
     assert len(found["right"]["seconds"]) == 2
+
+
+@pytest.mark.needs_build
+def test_one_that_measures_itself_loads_beside_the_others_and_waits_for_them(prepared):
+    os.mkfifo(prepared / "waits")
+    fakes = [entrant(patient, measures_itself=True), entrant(loads_beside_the_patient)]
+    found = hold({fake.label: fake for fake in fakes}, prepared)
+    assert list(found) == ["patient", "loads_beside_the_patient"]
+    assert {result["status"] for result in found.values()} == {"ok"}, found
+    assert found["patient"]["notes"] == {"was alone": "True"}
+    assert len(found["patient"]["seconds"]) == 2
 
 
 @pytest.mark.needs_build
