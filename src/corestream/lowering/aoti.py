@@ -103,15 +103,15 @@ class _Plan:
 
         from corestream.lowering.aoti_export import export_program
         from corestream.lowering.aoti_inputs import InputContract, dense
-        from corestream.lowering.attention import own_attention
         from corestream.lowering.casting import in_dtype
+        from corestream.lowering.own_operators import own_operators
 
         inputs = request.inputs
         if batch is not None:
             inputs = inputs.with_batch(max(_SMALLEST_OPEN_BATCH, batch) if is_open else batch)
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
-        with own_attention(model, inputs):
+        with own_operators(model, inputs):
             program = export_program(model, inputs, dynamic_batch=is_open)
         leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))
         contract = InputContract.of(leaves, any_batch=is_open)

@@ -8,6 +8,7 @@ one, because reorders from one blocked layout to another take oneDNN's slow gene
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ class PrepackConvolutions(CustomGraphPass):
         if not isinstance(source, torch.fx.Node) or not isinstance(weight, torch.fx.Node):
             return
         owner: Any = graph.owning_module
-        plain = getattr(owner, str(weight.target)) if weight.op == "get_attr" else None
+        # What freezing left as it was keeps its name in the model, which has dots.
+        plain = attrgetter(str(weight.target))(owner) if weight.op == "get_attr" else None
         if plain is None or plain.is_mkldnn:
             return
         reorder: Any = torch.ops.mkldnn._reorder_convolution_weight

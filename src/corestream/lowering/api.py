@@ -266,7 +266,7 @@ def _backends(options: Options) -> list[Backend]:
     every: list[Backend] = [
         AOTInductorBackend(cache=options.cache),
         TorchScriptBackend(),
-        EagerBackend(),
+        EagerBackend(measures_passes=options.backend == "eager"),
     ]
     return [one for one in every if options.backend in ("auto", one.name)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Self
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from corestream.measure.inputs import ModelInputs
+from corestream.lowering.sizes import are_equal, not_traced
 from corestream.measure.timing import compare_times
 from corestream.ops.attention import attention, has_attention_kernel
 
@@ -92,7 +91,7 @@ class _Call:
         """None for what our kernel does not do."""
         if self.dropout_p or self.is_causal or self.enable_gqa:
             return None
-        with _not_traced():
+        with not_traced():
             return _Shape.of(self.query, self.key) if self._is_plain() else None
 
     def _is_plain(self) -> bool:
@@ -105,22 +104,13 @@ class _Call:
             dtypes.add(mask.dtype)
         pairs = [(key.shape[dim], value.shape[dim]) for dim in range(4)]
         pairs += [(query.shape[dim], key.shape[dim]) for dim in (0, 1, 3)]
-        return len(dtypes) == 1 and all(_are_equal(*pair) for pair in pairs)
+        return len(dtypes) == 1 and all(are_equal(*pair) for pair in pairs)
 
     def run(self) -> Tensor:
         mask = self.attn_mask
         if mask is not None and mask.dtype == torch.bool:
             mask = _added(mask, self.query.dtype)
         return attention(self.query, self.key, self.value, mask, scale=self.scale)
-
-
-def _are_equal(left: Any, right: Any) -> bool:
-    """Of two sizes, for any batch if they are open; asking makes none of them a constant."""
-    if isinstance(left, int) and isinstance(right, int):
-        return left == right
-    from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-    return statically_known_true(left == right)
 
 
 def _computed_in(dtype: torch.dtype) -> torch.dtype:
@@ -130,22 +120,9 @@ def _computed_in(dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
-class _not_traced:  # noqa: N801 (read as a statement: with _not_traced())
-    """Sizes that are looked at within it are numbers, not parts of the traced graph."""
-
-    def __enter__(self) -> None:
-        tracer: Any = torch._C
-        self._state = tracer._get_tracing_state()
-        tracer._set_tracing_state(None)
-
-    def __exit__(self, *_: object) -> None:
-        tracer: Any = torch._C
-        tracer._set_tracing_state(self._state)
-
-
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to scores. It is the same in every layer, so that a compiler makes it once."""
-    with _not_traced():
+    with not_traced():
         repeated = [dim for dim, stride in enumerate(mask.stride()) if stride == 0]
     for dim in repeated:
         mask = mask.narrow(dim, 0, 1)
@@ -199,26 +176,18 @@ class OwnAttention(TorchFunctionMode):
         return self._is_ours.get(shape, False)
 
 
-class _Scout(OwnAttention):
+class AttentionScout(OwnAttention):
     """Takes note of the shapes that come."""
 
     def __init__(self) -> None:
         super().__init__({})
-        self.shapes: set[_Shape] = set()
+        self._shapes: set[_Shape] = set()
 
     def _wants(self, shape: _Shape) -> bool:
-        self.shapes.add(shape)
+        self._shapes.add(shape)
         return False
 
-
-def own_attention(model: nn.Module, inputs: ModelInputs) -> AbstractContextManager[Any]:
-    """A scope to trace or export the model in; runs it once and measures the shapes it has.
-
-    Without a shape that is faster it does nothing: a mode keeps modules from torch's fast paths.
-    """
-    scout = _Scout()
-    with torch.no_grad(), scout:
-        inputs.call(model)
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        is_ours = {shape: shape.our_kernel_is_faster() for shape in scout.shapes}
-    return OwnAttention(is_ours) if any(is_ours.values()) else nullcontext()
+    def decide(self) -> dict[_Shape, bool]:
+        """Whether our kernel is faster, for each shape that came; measures those not known yet."""
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            return {shape: shape.our_kernel_is_faster() for shape in self._shapes}

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from corestream import _native
-from corestream.lowering.attention import own_attention
 from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.casting import in_dtype
 from corestream.lowering.heap import used_bytes
+from corestream.lowering.own_operators import own_operators
 from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
 from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure.inputs import ModelInputs
@@ -241,7 +241,7 @@ def _in_channels_last(model: nn.Module) -> nn.Module:
 
 def _frozen_trace(model: nn.Module, inputs: ModelInputs) -> _Traced:
     outputs = inputs.call(model)
-    with own_attention(model, inputs):
+    with own_operators(model, inputs):
         return _trace(model, inputs, outputs)
 
 

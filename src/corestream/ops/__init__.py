@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from corestream.ops.attention import attention, has_attention_kernel
+from corestream.ops.channels import interleave_channels
 
-__all__ = ["attention", "has_attention_kernel"]
+__all__ = ["attention", "has_attention_kernel", "interleave_channels"]

@@ -1,0 +1,159 @@
+#include "interleave.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace corestream {
+namespace {
+
+// Bytes that a thread should copy at least: waking a team takes about as long.
+constexpr int64_t kBytesPerThread = 64 * 1024;
+
+// There is at least one: without a tensor the dispatcher finds no kernel.
+void check_parts(at::TensorList parts) {
+  for (const at::Tensor& part : parts) {
+    TORCH_CHECK(part.dim() >= 2, "parts must have a batch and channels; got ", part.dim(),
+                " dims; pass (batch, channels, ...)");
+    TORCH_CHECK(part.scalar_type() == parts[0].scalar_type(), "parts must have one dtype; got ",
+                parts[0].scalar_type(), " and ", part.scalar_type(), "; cast them");
+    TORCH_CHECK(part.dim() == parts[0].dim(), "parts must have one shape; got ",
+                parts[0].sym_sizes(), " and ", part.sym_sizes(), "; split into equal groups");
+    for (int64_t dim = 0; dim < part.dim(); ++dim) {
+      TORCH_SYM_CHECK(part.sym_size(dim).sym_eq(parts[0].sym_size(dim)),
+                      "parts must have one shape; got ", parts[0].sym_sizes(), " and ",
+                      part.sym_sizes(), "; split into equal groups");
+    }
+  }
+}
+
+bool are_channels_last(at::TensorList parts) {
+  return std::all_of(parts.begin(), parts.end(), [](const at::Tensor& part) {
+    return part.dim() == 4 && part.sym_stride(1).maybe_as_int() == 1;
+  });
+}
+
+at::Tensor empty_channels_last(at::TensorList parts) {
+  c10::SymDimVector sizes(parts[0].sym_sizes());
+  sizes[1] = sizes[1] * static_cast<int64_t>(parts.size());
+  return at::empty_symint(sizes, parts[0].options(), at::MemoryFormat::ChannelsLast);
+}
+
+at::Tensor interleave_by_torch(at::TensorList parts) { return at::stack(parts, 2).flatten(1, 2); }
+
+// Pixels at one distance from each other, channels next to each other: a slice of channels is so.
+at::Tensor with_plain_pixels(const at::Tensor& part) {
+  const int64_t pixel = part.stride(3);
+  const bool is_plain = part.stride(2) == pixel * part.size(3) &&
+                        part.stride(0) == pixel * part.size(3) * part.size(2);
+  return is_plain ? part : part.clone(at::MemoryFormat::ChannelsLast);
+}
+
+// A group of channels of all pixels.
+template <typename T>
+struct Group {
+  const T* start;
+  int64_t pixel_stride;
+};
+
+template <typename T>
+void interleave_two(const T* left, const T* right, T* output, int64_t channels) {
+  for (int64_t i = 0; i < channels; ++i) {
+    output[2 * i] = left[i];
+    output[2 * i + 1] = right[i];
+  }
+}
+
+template <typename T>
+void interleave_pixels(const std::vector<Group<T>>& groups, T* output, int64_t channels,
+                       int64_t begin, int64_t end) {
+  const auto count = static_cast<int64_t>(groups.size());
+  for (int64_t pixel = begin; pixel < end; ++pixel) {
+    T* row = output + pixel * channels * count;
+    if (count == 2) {
+      interleave_two(groups[0].start + pixel * groups[0].pixel_stride,
+                     groups[1].start + pixel * groups[1].pixel_stride, row, channels);
+      continue;
+    }
+    for (int64_t g = 0; g < count; ++g) {
+      const T* source = groups[g].start + pixel * groups[g].pixel_stride;
+      for (int64_t i = 0; i < channels; ++i) row[i * count + g] = source[i];
+    }
+  }
+}
+
+template <typename T>
+void interleave_into(const at::Tensor& output, const std::vector<at::Tensor>& parts) {
+  std::vector<Group<T>> groups;
+  groups.reserve(parts.size());
+  for (const at::Tensor& part : parts) {
+    groups.push_back({static_cast<const T*>(part.const_data_ptr()), part.stride(3)});
+  }
+  T* const start = static_cast<T*>(output.data_ptr());
+  const int64_t channels = parts[0].size(1);
+  const int64_t pixels = parts[0].numel() / channels;
+  const auto pixel_bytes = static_cast<int64_t>(channels * parts.size() * sizeof(T));
+  const int64_t grain = std::max<int64_t>(1, kBytesPerThread / pixel_bytes);
+  at::parallel_for(0, pixels, grain, [&](int64_t begin, int64_t end) {
+    interleave_pixels(groups, start, channels, begin, end);
+  });
+}
+
+at::Tensor interleave_meta(at::TensorList parts) {
+  check_parts(parts);
+  return are_channels_last(parts) ? empty_channels_last(parts) : interleave_by_torch(parts);
+}
+
+at::Tensor interleave_autograd(at::TensorList parts) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("corestream::interleave_channels", "")
+                             .typed<decltype(interleave_channels)>();
+  const bool needs_gradient =
+      at::GradMode::is_enabled() &&
+      std::any_of(parts.begin(), parts.end(),
+                  [](const at::Tensor& part) { return part.requires_grad(); });
+  if (needs_gradient) {
+    check_parts(parts);
+    return interleave_by_torch(parts);
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return op.call(parts);
+}
+
+}  // namespace
+
+at::Tensor interleave_channels(at::TensorList parts) {
+  check_parts(parts);
+  if (!are_channels_last(parts)) return interleave_by_torch(parts);
+  at::Tensor output = empty_channels_last(parts);
+  if (output.numel() == 0) return output;
+  std::vector<at::Tensor> plain;
+  plain.reserve(parts.size());
+  for (const at::Tensor& part : parts) plain.push_back(with_plain_pixels(part));
+  switch (output.element_size()) {
+    case 1: interleave_into<uint8_t>(output, plain); return output;
+    case 2: interleave_into<uint16_t>(output, plain); return output;
+    case 4: interleave_into<uint32_t>(output, plain); return output;
+    case 8: interleave_into<uint64_t>(output, plain); return output;
+    default: return interleave_by_torch(parts);
+  }
+}
+
+}  // namespace corestream
+
+TORCH_LIBRARY_FRAGMENT(corestream, library) {
+  library.def("interleave_channels(Tensor[] parts) -> Tensor", {at::Tag::pt2_compliant_tag});
+}
+TORCH_LIBRARY_IMPL(corestream, CPU, library) {
+  library.impl("interleave_channels", TORCH_FN(corestream::interleave_channels));
+}
+TORCH_LIBRARY_IMPL(corestream, Meta, library) {
+  library.impl("interleave_channels", TORCH_FN(corestream::interleave_meta));
+}
+TORCH_LIBRARY_IMPL(corestream, Autograd, library) {
+  library.impl("interleave_channels", TORCH_FN(corestream::interleave_autograd));
+}
