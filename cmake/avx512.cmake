@@ -6,12 +6,15 @@ function(corestream_avx512_kernels target)
   endif()
   set(folder ${PROJECT_SOURCE_DIR}/csrc/torch)
   # GCC warns of variables in its own header (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105593).
-  set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
-  target_sources(${target} PRIVATE
-    ${folder}/attention_bf16_avx512.cpp ${folder}/attention_fp32_avx512.cpp)
-  set_source_files_properties(${folder}/attention_fp32_avx512.cpp PROPERTIES
-    COMPILE_OPTIONS "${avx512}" SKIP_PRECOMPILE_HEADERS ON)
-  set_source_files_properties(${folder}/attention_bf16_avx512.cpp PROPERTIES
-    COMPILE_OPTIONS "${avx512};-mavx512bf16" SKIP_PRECOMPILE_HEADERS ON)
+  set(fp32 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprfchw
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
+  set(bf16 ${fp32} -mavx512bf16)
+  foreach(elements IN ITEMS fp32 bf16)
+    foreach(kernel IN ITEMS attention convolution)
+      set(source ${folder}/${kernel}_${elements}_avx512.cpp)
+      target_sources(${target} PRIVATE ${source})
+      set_source_files_properties(${source} PROPERTIES
+        COMPILE_OPTIONS "${${elements}}" SKIP_PRECOMPILE_HEADERS ON)
+    endforeach()
+  endforeach()
 endfunction()

@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "bind_allocator.h"
 #include "bind_executor.h"
+#include "convolution.h"
 #include "errors.h"
 #include "plain_structure.h"
 #include "tensor_parts.h"
@@ -24,6 +25,13 @@ std::vector<std::vector<at::Tensor>> split(const std::vector<at::Tensor>& tensor
   return split_tensors(splits, lengths);
 }
 
+bool has_convolution_kernel(at::ScalarType dtype, const std::vector<int64_t>& weight_size,
+                            const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
+                            const std::vector<int64_t>& dilation, int64_t groups) {
+  return corestream::has_convolution_kernel(dtype,
+                                            {weight_size, stride, padding, dilation, groups});
+}
+
 }  // namespace
 }  // namespace corestream::python
 
@@ -41,6 +49,9 @@ PYBIND11_MODULE(_torch, module) {
              py::call_guard<py::gil_scoped_release>());
   module.def("has_attention_kernel", &corestream::has_attention_kernel, py::arg("dtype"),
              py::arg("head_size"), py::arg("num_keys"));
+  module.def("has_convolution_kernel", &has_convolution_kernel, py::arg("dtype"),
+             py::arg("weight_size"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
+             py::arg("groups"));
   module.def("split_plain", &split_plain, py::arg("args"), py::arg("kwargs"), py::arg("num_parts"));
   module.def("concat_plain", &concat_plain, py::arg("outputs"));
 }

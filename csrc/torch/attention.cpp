@@ -2,7 +2,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
@@ -11,9 +10,9 @@
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <string>
 
 #include "attention_kernel.h"
+#include "cpu_kernels.h"
 #include "openmp.h"
 
 namespace corestream {
@@ -25,15 +24,8 @@ constexpr int64_t kMostKeys = 4096;
 
 #if defined(__x86_64__)
 AttentionKernel kernel_for(at::ScalarType dtype) {
-  // A user who keeps torch from AVX-512 (ATEN_CPU_CAPABILITY) means us, too.
-  static const bool has_avx512 =
-      at::get_cpu_capability().find("AVX512") != std::string::npos &&
-      __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl");
-  static const bool has_bf16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
-  if (dtype == at::kFloat && has_avx512) return &attend_fp32_avx512;
-  if (dtype == at::kBFloat16 && has_bf16) return &attend_bf16_avx512;
+  if (dtype == at::kFloat && has_avx512()) return &attend_fp32_avx512;
+  if (dtype == at::kBFloat16 && has_avx512_bf16()) return &attend_bf16_avx512;
   return nullptr;
 }
 #else
@@ -231,7 +223,7 @@ at::Tensor attention_autocast(const at::Tensor& query, const at::Tensor& key,
 }  // namespace
 
 bool has_attention_kernel(at::ScalarType dtype, int64_t head_size, int64_t num_keys) {
-  return kernel_for(dtype) != nullptr && head_size > 0 && head_size % kLanes == 0 && num_keys > 0 &&
+  return kernel_for(dtype) != nullptr && head_size > 0 && head_size % kHeadStep == 0 && num_keys > 0 &&
          num_keys <= kMostKeys;
 }
 

@@ -1,6 +1,5 @@
-// softmax(Q K^T * scale + mask) V of one head with AVX-512, for elements of 32 bits (a float) and
-// of 16 (bf16, in pairs that one instruction multiplies and adds). Included by one file for each,
-// which is compiled for its instructions; everything here is theirs alone.
+// softmax(Q K^T * scale + mask) V of one head with AVX-512, for each kind of element. Included by
+// one file for each, which is compiled for its instructions; everything here is theirs alone.
 //
 // A block of queries has its scores in the core's cache, all keys at once: no rescaling as in flash
 // attention, which pays where scores do not fit. Both products run on tiles of up to 6 x 64
@@ -8,57 +7,13 @@
 // reads it in order; V is read as it lies, or in pairs of rows for bf16.
 #pragma once
 
-#include <immintrin.h>
-
 #include "attention_kernel.h"
+#include "elements_avx512.h"
 
 namespace corestream {
 namespace {
 
-// What is read and written through other types than its own; a row of bf16 may begin anywhere.
-typedef uint32_t Unit __attribute__((may_alias, aligned(2)));
-
 inline __m512 load(const float* from) { return _mm512_loadu_ps(from); }
-
-// Elements of 32 bits: a unit is one of them.
-struct FP32 {
-  using Element = float;
-  static constexpr int64_t kPerUnit = 1;
-
-  static __m512 multiply_add(__m512 sum, uint32_t left, __m512i right) {
-    const __m512 factor = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(left)));
-    return _mm512_fmadd_ps(factor, _mm512_castsi512_ps(right), sum);
-  }
-  static __m512 widen(const Element* from, __mmask16 which) {
-    return _mm512_maskz_loadu_ps(which, from);
-  }
-  static void narrow(Element* to, __m512 value) { _mm512_storeu_ps(to, value); }
-};
-
-#if defined(__AVX512BF16__)
-// Elements of 16 bits: a unit is two that are multiplied with two others and added.
-struct BF16 {
-  using Element = uint16_t;
-  static constexpr int64_t kPerUnit = 2;
-
-  static __m512 multiply_add(__m512 sum, uint32_t left, __m512i right) {
-    const __m512i factor = _mm512_set1_epi32(static_cast<int>(left));
-    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(factor),
-                            reinterpret_cast<__m512bh>(right));
-  }
-  static __m512 widen(const Element* from, __mmask16 which) {
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, from));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-  }
-  static void narrow(Element* to, __m512 value) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(to),
-                        reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value)));
-  }
-};
-#endif
-
-inline int64_t smaller(int64_t left, int64_t right) { return left < right ? left : right; }
-inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 // How many vectors wide the next panel or tile is: 4, 2 or 1.
 inline int64_t width_of(int64_t columns) { return columns >= 64 ? 4 : columns >= 32 ? 2 : 1; }
@@ -170,7 +125,7 @@ inline void pack_keys(const Unit* key, int64_t stride, int64_t num_keys, int64_t
     for (int64_t part = 0; part < width; part += kLanes) {
       for (int64_t unit = 0; unit < units; unit += kLanes) {
         const int64_t present = smaller(kLanes, units - unit);
-        const auto which = static_cast<__mmask16>((1u << present) - 1);
+        const __mmask16 which = first_lanes(present);
         __m512i rows[16];
         for (int64_t row = 0; row < kLanes; ++row) {
           const int64_t index = first + part + row;
@@ -188,23 +143,6 @@ inline void pack_keys(const Unit* key, int64_t stride, int64_t num_keys, int64_t
   }
 }
 
-// e^x for x <= 0; 0 below the smallest normal number, NaN of NaN. The polynomial's error is 2e-7 of
-// the result.
-inline __m512 exp_nonpositive(__m512 x) {
-  const __mmask16 counts = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
-                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  // ln 2 in two parts, so that n times the first is exact.
-  __m512 rest = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  rest = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), rest);
-  __m512 sum = _mm512_set1_ps(1.0f / 720);
-  constexpr float kTerms[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-  for (const float term : kTerms) {
-    sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(term));
-  }
-  return _mm512_maskz_scalef_ps(counts, sum, n);
-}
-
 // Scores become weights, not yet divided by their sum, which is returned; `columns` are a multiple
 // of 16, of which `num_keys` count. The weights have the elements' type and lie where scores lay.
 template <typename Kind>
@@ -217,7 +155,7 @@ float weigh(float* scores, const HeadAttention& head, int64_t columns, int64_t r
   __m512 largest = nothing;
   for (int64_t column = 0; column < columns; column += kLanes) {
     const int64_t present = smaller(kLanes, head.num_keys - column);
-    const auto which = static_cast<__mmask16>((1u << present) - 1);
+    const __mmask16 which = first_lanes(present);
     const __m512 added = mask ? Kind::widen(mask + column, which) : _mm512_setzero_ps();
     const __m512 score = _mm512_fmadd_ps(load(scores + column), scale, added);
     const __m512 counted = _mm512_mask_mov_ps(nothing, which, score);

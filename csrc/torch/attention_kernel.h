@@ -8,7 +8,7 @@
 
 namespace corestream {
 
-constexpr int64_t kLanes = 16;
+constexpr int64_t kHeadStep = 16;
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kBlockRows = 8 * kTileRows;
 
@@ -24,7 +24,7 @@ struct HeadAttention {
   int64_t output_stride;
   int64_t num_queries;
   int64_t num_keys;
-  int64_t head_size;  // a multiple of 16
+  int64_t head_size;  // a multiple of kHeadStep
   // Added to the scores, of the elements' type; null for none. A stride of 0: the same for all
   // rows.
   const void* mask;
@@ -38,7 +38,7 @@ using AttentionKernel = void (*)(const HeadAttention&);
 
 // Keys in panels, values in pairs; a block's scores and results. Each file has its own.
 static constexpr size_t attention_workspace_bytes(int64_t num_keys, int64_t head_size) {
-  const int64_t columns = (num_keys + kLanes - 1) / kLanes * kLanes;
+  const int64_t columns = (num_keys + kHeadStep - 1) / kHeadStep * kHeadStep;
   return sizeof(float) * (2 * columns * head_size + kBlockRows * (columns + head_size));
 }
 

@@ -41,6 +41,7 @@ class AOTInductorBackend:
     """
 
     name = "aotinductor"
+    variant = ""
 
     def __init__(self, *, cache: bool | str | os.PathLike[str] = False) -> None:
         """Keeps what it compiled on disk if `cache` is true, or the folder to keep it in."""
@@ -104,6 +105,8 @@ class _Plan:
         from corestream.lowering.aoti_export import export_program
         from corestream.lowering.aoti_inputs import InputContract, dense
         from corestream.lowering.casting import in_dtype
+        from corestream.lowering.linear_fusion import fuse_after_linear
+        from corestream.lowering.own_linear import use_own_linear
         from corestream.lowering.own_operators import own_operators
 
         inputs = request.inputs
@@ -111,8 +114,10 @@ class _Plan:
             inputs = inputs.with_batch(max(_SMALLEST_OPEN_BATCH, batch) if is_open else batch)
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
+        use_own_linear(model, inputs)
         with own_operators(model, inputs):
             program = export_program(model, inputs, dynamic_batch=is_open)
+        fuse_after_linear(program.graph_module)
         leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))
         contract = InputContract.of(leaves, any_batch=is_open)
         return cls(program, contract, request.team_size, batch, is_open)

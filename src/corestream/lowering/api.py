@@ -163,7 +163,7 @@ def lower_on(
         dynamic_batch=options.dynamic_batch and bool(batch_sizes),
         batch_sizes=batch_sizes,
     )
-    backends, dtypes = _backends(options), _dtypes(options.dtype, request=request)
+    backends, dtypes = _backends(options, model=model), _dtypes(options.dtype, request=request)
     progress = Progress(options.progress, num_steps=num_steps(len(backends) * len(dtypes)))
     chooser = Chooser(
         request,
@@ -258,14 +258,16 @@ def _batch_sizes(
     return tuple(sorted(set(part_lengths(example, num_parts=num_streams))))
 
 
-def _backends(options: Options) -> list[Backend]:
+def _backends(options: Options, *, model: nn.Module) -> list[Backend]:
     from corestream.lowering.aoti import AOTInductorBackend
     from corestream.lowering.eager import EagerBackend
+    from corestream.lowering.own_convolutions import may_have_own_convolutions
     from corestream.lowering.torchscript import TorchScriptBackend
 
     every: list[Backend] = [
         AOTInductorBackend(cache=options.cache),
         TorchScriptBackend(),
+        *([TorchScriptBackend(own_convolutions=True)] if may_have_own_convolutions(model) else []),
         EagerBackend(measures_passes=options.backend == "eager"),
     ]
     return [one for one in every if options.backend in ("auto", one.name)]

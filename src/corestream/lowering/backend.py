@@ -81,9 +81,11 @@ class Backend(Protocol):
 
     Attributes:
         name: As ``lower(backend=...)`` takes it.
+        variant: What sets it apart from another of that name; empty for the plain one.
     """
 
     name: str
+    variant: str
 
     def build(self, request: LoweringRequest) -> Artifact:
         """Lowers the model for the request's streams.

@@ -6,7 +6,6 @@ that copies into a layout that the next convolution has to undo: a quarter of Sh
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
 
+from corestream.lowering.notes import Notes
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.ops.channels import interleave_channels
 
@@ -46,28 +45,6 @@ class _Groups:
     is_swapped: bool = False
 
 
-class _Notes:
-    """What is known of tensors, as long as none is written to that it rests on."""
-
-    def __init__(self) -> None:
-        self._kept: Any = WeakIdKeyDictionary()
-
-    def keep(self, about: Tensor, value: Any, *, sources: Sequence[Tensor]) -> None:
-        tensors = (about, *sources)
-        if not any(tensor.is_inference() for tensor in tensors):  # they do not count writes
-            seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
-            self._kept[about] = value, seen
-
-    def about(self, tensor: Any) -> Any:
-        found = self._kept.get(tensor) if isinstance(tensor, Tensor) else None
-        if found is None:
-            return None
-        value, seen = found
-        kept = [(reference(), version) for reference, version in seen]
-        holds = all(one is not None and one._version == version for one, version in kept)
-        return value if holds else None
-
-
 class OwnChannelShuffle(TorchFunctionMode):
     """Within it, shuffles of channels-last images go to `interleave_channels`.
 
@@ -80,7 +57,8 @@ class OwnChannelShuffle(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.num_found = 0
-        self._joined, self._groups = _Notes(), _Notes()
+        self._joined: Notes[tuple[Tensor, ...]] = Notes()
+        self._groups: Notes[_Groups] = Notes()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Follows the steps of a shuffle, and takes the place of the last."""
@@ -112,8 +90,9 @@ class OwnChannelShuffle(TorchFunctionMode):
             if _is_channels_last(source) and _are_groups_of(source, result):
                 found = _Groups(source, int(result.shape[1]))
                 self._groups.keep(result, found, sources=[source])
-            ends = groups is not None and groups.is_swapped and _are_alike(groups.source, result)
-        return self._interleave(groups.source, groups.count) if ends else result
+            if groups is None or not groups.is_swapped or not _are_alike(groups.source, result):
+                return result
+        return self._interleave(groups.source, groups.count)
 
     def _follow(self, source: Any, result: Tensor, *, is_swap: bool) -> None:
         groups = self._groups.about(source)

@@ -42,6 +42,7 @@ class _Candidate:
     """What a backend built, and what is right as far as the probes tell."""
 
     name: str
+    variant: str
     dtype: torch.dtype | None
     artifact: Artifact
     task: Task
@@ -69,6 +70,7 @@ class _Candidate:
             holds_gil=self.artifact.holds_gil,
             is_chosen=is_chosen,
             notes=(*self.artifact.notes, *self.warnings),
+            variant=self.variant,
         )
 
 
@@ -126,7 +128,7 @@ class Chooser:
         usable = [candidate for candidate in tried if isinstance(candidate, _Candidate)]
         if not usable:
             reports = [report for report in tried if isinstance(report, CandidateReport)]
-            reasons = "; ".join(f"{_name(r.backend, r.dtype)}: {r.reason}" for r in reports)
+            reasons = "; ".join(f"{report.name}: {report.reason}" for report in reports)
             raise LoweringError(
                 f"the model must be one that a backend can lower; got {reasons}; give Task or "
                 f"MultiStreamModule the model itself"
@@ -159,7 +161,8 @@ class Chooser:
 
     def _try(self, backend: Backend, dtype: torch.dtype | None) -> _Candidate | CandidateReport:
         """A candidate if it is right, else the line in the report that says why not."""
-        name = _name(backend.name, _dtype_name(dtype))
+        failed = CandidateReport(backend.name, _dtype_name(dtype), variant=backend.variant)
+        name = failed.name
         self._step(f"{name}: building")
         notes: list[str] = []
         try:
@@ -169,16 +172,17 @@ class Chooser:
             task = Task(artifact, self._executor)
             difference = self._check(artifact, task, dtype=dtype)
         except OpenBatchError as error:
-            if len(self._backends) == 1 and self._request.dynamic_batch:
+            is_only_one = len({each.name for each in self._backends}) == 1
+            if is_only_one and self._request.dynamic_batch:
                 self._keep_to_named_sizes(error)
                 return self._try(backend, dtype)
             # Another backend may take any size.
-            return CandidateReport(backend.name, _dtype_name(dtype), _first_line(error))
+            return replace(failed, reason=_first_line(error))
         except Exception as error:  # noqa: BLE001 (compilers raise anything)
-            return CandidateReport(
-                backend.name, _dtype_name(dtype), _first_line(error), notes=tuple(notes)
-            )
-        candidate = _Candidate(name, dtype, artifact, task, difference, tuple(notes))
+            return replace(failed, reason=_first_line(error), notes=tuple(notes))
+        candidate = _Candidate(
+            name, backend.variant, dtype, artifact, task, difference, tuple(notes)
+        )
         if not difference.is_within:
             return candidate.report(timing=None, is_chosen=False)
         return candidate
@@ -243,10 +247,6 @@ def _best(usable: list[_Candidate], timings: dict[str, Timing]) -> _Candidate:
     fastest = timings[min(timings, key=lambda name: timings[name].median_s)]
     ties = [one for one in usable if speedup(fastest, timings[one.name]) <= 1 + _TIE]
     return min(ties, key=_Candidate.cost)
-
-
-def _name(backend: str, dtype: str | None) -> str:
-    return f"{backend} {dtype}" if dtype else backend
 
 
 def _first_line(error: BaseException) -> str:

@@ -58,6 +58,7 @@ class EagerBackend:
     """
 
     name = "eager"
+    variant = ""
 
     def __init__(self, *, measures_passes: bool) -> None:
         self._measures_passes = measures_passes

@@ -28,6 +28,8 @@ class CandidateReport:
         holds_gil: Whether streams take turns; None if it was not built.
         is_chosen: Whether it was kept.
         notes: What else is worth knowing.
+        variant: What sets it apart from another of the same backend and dtype: "own convolutions"
+            for corestream's kernels; empty for the plain one.
 
     Thread-safe: a value that never changes.
     """
@@ -45,6 +47,16 @@ class CandidateReport:
     holds_gil: bool | None = None
     is_chosen: bool = False
     notes: tuple[str, ...] = ()
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Backend, dtype and variant, as tables and errors have it.
+
+        Thread-safe; never changes.
+        """
+        name = f"{self.backend} {self.dtype}" if self.dtype else self.backend
+        return f"{name}, {self.variant}" if self.variant else name
 
     @property
     def is_built(self) -> bool:
@@ -56,7 +68,7 @@ class CandidateReport:
 
     def _cells(self) -> tuple[str, ...]:
         mark = "*" if self.is_chosen else ""
-        name = f"{self.backend} {self.dtype}" if self.dtype else self.backend
+        name = self.name
         if not self.is_built:
             return mark, name, "", "", "", "", "", self.reason
         time = spread = ""

@@ -19,6 +19,7 @@ from corestream import _native
 from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.casting import in_dtype
 from corestream.lowering.heap import used_bytes
+from corestream.lowering.own_convolutions import OwnConvolutions, count_reads
 from corestream.lowering.own_operators import own_operators
 from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
 from corestream.lowering.tracing_warnings import warnings_as_notes
@@ -30,6 +31,7 @@ _RUNS_TO_SETTLE = 2
 # Shapes that came once only must not pile up.
 _MOST_COUNTED = 8192
 
+_OWN_CONVOLUTIONS = "convolutions by corestream's kernels"
 _SCRIPT, _INPUTS, _FACTS = "script.pt", "inputs.pt", "torchscript.json"
 
 
@@ -172,9 +174,18 @@ class TorchScriptArtifact:
 
 
 class TorchScriptBackend:
-    """The backend of that name."""
+    """The backend of that name.
+
+    Args:
+        own_convolutions: Convolutions by corestream's kernels where those suit. Which way is
+            faster depends on the model: on how much of its time goes into calls.
+    """
 
     name = "torchscript"
+
+    def __init__(self, *, own_convolutions: bool = False) -> None:
+        self._own_convolutions = own_convolutions
+        self.variant = "own convolutions" if own_convolutions else ""
 
     def build(self, request: LoweringRequest) -> TorchScriptArtifact:
         """Traces and freezes a copy of the model; raises what stands in the way."""
@@ -184,8 +195,9 @@ class TorchScriptBackend:
         if request.batch_sizes and request.dynamic_batch:
             # A batch of one could be traced as a size that broadcasts.
             inputs = inputs.with_batch(max(2, *request.batch_sizes))
-        notes: list[str] = []
-        script, structure = _trace_channels_last(request, inputs, notes)
+        notes = [_OWN_CONVOLUTIONS] if self._own_convolutions else []
+        trace = _trace_own_convolutions if self._own_convolutions else _trace_channels_last
+        script, structure = trace(request, inputs, notes)
         example = inputs.with_batch(1) if request.batch_sizes else inputs
         copied = example.map(lambda tensor: tensor.detach().clone())
         return TorchScriptArtifact(
@@ -212,6 +224,21 @@ def _trace_channels_last(
         # view() of a tensor whose channels are last, say.
         notes.append(f"not in channels_last: {str(error).splitlines()[0]}")
     return _frozen_trace(in_dtype(request.model, inputs, dtype=request.dtype), inputs)
+
+
+def _trace_own_convolutions(
+    request: LoweringRequest, inputs: ModelInputs, notes: list[str]
+) -> _Traced:
+    del notes
+    model = _in_channels_last(in_dtype(request.model, inputs, dtype=request.dtype))
+    outputs = inputs.call(model)
+    with own_operators(model, inputs):
+        # Within: an operator of ours may leave another layout than torch's.
+        reads = count_reads(model, inputs)
+        if not reads:
+            raise ValueError("the model has no convolution that corestream has a kernel for")
+        with OwnConvolutions(model, reads):
+            return _trace(model, inputs, outputs)
 
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -17,7 +17,7 @@ def candidate(name, *, weight_bytes):
     artifact = SimpleNamespace(
         backend=name, holds_gil=name == "eager", weight_bytes=weight_bytes, extra_bytes=0
     )
-    return _Candidate(name, None, artifact, task=None, difference=None, warnings=())
+    return _Candidate(name, "", None, artifact, task=None, difference=None, warnings=())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+#include "convolution.h"
+
+#include <ATen/Functions.h>
+#include <torch/library.h>
+
+#include <cstdint>
+
+#include "convolution_team.h"
+
+namespace corestream {
+namespace {
+
+bool is_same_in_both(at::IntArrayRef pair) { return pair[0] == pair[1]; }
+
+int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
+}
+
+// Channels next to each other, pixels at one distance: a slice of channels is so.
+at::Tensor with_plain_pixels(const at::Tensor& image) {
+  const int64_t channels = image.size(1), pixels = image.size(2) * image.size(3);
+  const bool is_one = pixels == 1;  // whose stride says nothing
+  const int64_t pixel = is_one ? image.stride(0) : image.stride(3);
+  const auto strided = [&](const at::Tensor& source, int64_t step) {
+    return source.as_strided(image.sizes(), {step * pixels, 1, step * image.size(3), step});
+  };
+  const bool is_plain =
+      image.stride(1) == 1 && pixel >= channels &&
+      (is_one || (image.stride(2) == pixel * image.size(3) && image.stride(0) == pixel * pixels));
+  if (is_plain) return is_one ? strided(image, pixel) : image;
+  return strided(image.clone(at::MemoryFormat::ChannelsLast), channels);
+}
+
+at::Tensor by_torch(const at::Tensor& input, const at::Tensor& packed,
+                    const std::optional<at::Tensor>& bias,
+                    const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
+                    std::optional<double> low, std::optional<double> high) {
+  const at::Tensor weight =
+      unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
+  std::optional<at::Tensor> added;
+  if (bias.has_value() && bias->defined()) added = bias->to(input.scalar_type());
+  at::Tensor result = at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation,
+                                 shape.groups);
+  if (residual.has_value() && residual->defined()) result = result + *residual;
+  return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
+  Convolution c{};
+  c.batch = input.size(0);
+  c.channels = input.size(1);
+  c.height = input.size(2);
+  c.width = input.size(3);
+  c.input_pixel = input.stride(3);
+  c.out_channels = shape.weight[0];
+  c.kernel_height = shape.weight[2];
+  c.kernel_width = shape.weight[3];
+  c.stride_height = shape.stride[0];
+  c.stride_width = shape.stride[1];
+  c.pad_height = shape.padding[0];
+  c.pad_width = shape.padding[1];
+  c.dilation_height = shape.dilation[0];
+  c.dilation_width = shape.dilation[1];
+  c.out_height =
+      output_size(c.height, c.kernel_height, c.stride_height, c.pad_height, c.dilation_height);
+  c.out_width =
+      output_size(c.width, c.kernel_width, c.stride_width, c.pad_width, c.dilation_width);
+  return c;
+}
+
+void check_input(const at::Tensor& input, const ConvolutionShape& shape) {
+  TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
+              "; pass (batch, channels, height, width)");
+  TORCH_CHECK(shape.weight.size() == 4 && shape.stride.size() == 2 && shape.padding.size() == 2 &&
+                  shape.dilation.size() == 2,
+              "sizes must be those of a Conv2d; got ", shape.weight, ", ", shape.stride, ", ",
+              shape.padding, " and ", shape.dilation);
+  TORCH_CHECK(input.size(1) == shape.weight[1] * shape.groups, "input must have ",
+              shape.weight[1] * shape.groups, " channels; got ", input.size(1));
+}
+
+void check_output(const Convolution& c, const at::Tensor& input,
+                  const std::optional<at::Tensor>& residual) {
+  TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
+              input.sizes());
+  if (!residual.has_value() || !residual->defined()) return;
+  const auto expected = {c.batch, c.out_channels, c.out_height, c.out_width};
+  TORCH_CHECK(residual->sizes() == at::IntArrayRef(expected) &&
+                  residual->scalar_type() == input.scalar_type(),
+              "residual must be as the output, ", at::IntArrayRef(expected), " in ",
+              input.scalar_type(), "; got ", residual->sizes(), " in ", residual->scalar_type());
+}
+
+}  // namespace
+
+bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape) {
+  const int64_t height = shape.weight[2], width = shape.weight[3];
+  const bool has_kernel = convolution_kernel(dtype, shape.is_depthwise()) != nullptr;
+  if (!has_kernel || height * width > kMostTaps) return false;
+  if (shape.is_depthwise()) {
+    return height == width && has_depthwise_kernel(height, shape.stride[0]) &&
+           is_same_in_both(shape.stride) && shape.dilation[0] == 1 && shape.dilation[1] == 1;
+  }
+  const bool has_few_channels = shape.weight[1] < kFewChannels;
+  return shape.groups == 1 &&
+         !(has_few_channels && (shape.dilation[1] != 1 || height > 7 || width > 7));
+}
+
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
+                       const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>& residual, at::IntArrayRef weight_size,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                       int64_t groups, std::optional<double> low, std::optional<double> high) {
+  const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+  check_input(input, shape);
+  if (!has_convolution_kernel(input.scalar_type(), shape)) {
+    return by_torch(input, packed, bias, residual, shape, low, high);
+  }
+  check_packed(packed, bias, weight_size, groups, input.scalar_type());
+  at::Tensor image = with_plain_pixels(input);
+  if (input.size(1) < kFewChannels && image.stride(3) != image.size(1)) {
+    image = with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
+  }
+  Convolution c = describe(image, shape);
+  check_output(c, input, residual);
+  at::Tensor output = at::empty({c.batch, c.out_channels, c.out_height, c.out_width},
+                                input.options(), at::MemoryFormat::ChannelsLast);
+  if (output.numel() == 0) return output;
+  at::Tensor added, zeros;
+  c.input = image.const_data_ptr();
+  c.weight = packed.const_data_ptr();
+  c.output = output.data_ptr();
+  c.output_pixel = c.out_channels;
+  c.low = low_limit(low);
+  c.high = high_limit(high);
+  if (bias.has_value() && bias->defined()) c.bias = bias->const_data_ptr<float>();
+  if (residual.has_value() && residual->defined()) {
+    added = with_plain_pixels(*residual);
+    c.residual = added.const_data_ptr();
+    c.residual_pixel = added.stride(3);
+  }
+  if (!shape.is_depthwise() && (c.pad_height > 0 || c.pad_width > 0)) {
+    zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
+    c.zeros = zeros.const_data_ptr();
+  }
+  run_convolution(c, input.scalar_type(), shape.is_depthwise());
+  return output;
+}
+
+}  // namespace corestream
+
+TORCH_LIBRARY_FRAGMENT(corestream, library) {
+  library.def(
+      "convolution(Tensor input, Tensor packed, Tensor? bias, Tensor? residual, int[] weight_size, "
+      "int[] stride, int[] padding, int[] dilation, int groups, float? low, float? high) -> Tensor",
+      {at::Tag::pt2_compliant_tag});
+  library.def("pack_convolution(Tensor weight, int groups) -> Tensor");
+}
+TORCH_LIBRARY_IMPL(corestream, CPU, library) {
+  library.impl("convolution", TORCH_FN(corestream::convolution));
+  library.impl("pack_convolution", TORCH_FN(corestream::pack_convolution));
+}

@@ -1,0 +1,39 @@
+// torch.ops.corestream.convolution: a convolution of channels-last images with what follows it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace corestream {
+
+// What a convolution is but for its tensors: sizes as those of conv2d.
+struct ConvolutionShape {
+  at::IntArrayRef weight;  // (output channels, input channels of a group, height, width)
+  at::IntArrayRef stride, padding, dilation;
+  int64_t groups;
+
+  bool is_depthwise() const { return groups > 1 && weight[1] == 1 && weight[0] == groups; }
+};
+
+// Whether a kernel of ours runs such a convolution on this CPU. It then takes the weights that
+// pack_convolution makes of those of conv2d.
+bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape);
+at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups);
+
+// Refuses what pack_convolution does not make of such a weight, and a bias that is not float32.
+void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bias,
+                  at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype);
+
+// The reverse of pack_convolution, for a CPU without the kernel.
+at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
+                              at::ScalarType dtype);
+
+// min(max(conv2d(input) + residual, low), high), channels last. The bias is float32.
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
+                       const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>& residual, at::IntArrayRef weight_size,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                       int64_t groups, std::optional<double> low, std::optional<double> high);
+
+}  // namespace corestream

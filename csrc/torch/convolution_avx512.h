@@ -1,0 +1,287 @@
+// Dense convolutions with AVX-512: a product of matrices whose left rows are pixels, found through
+// pointers, so that nothing is copied (Dukhan, The Indirect Convolution Algorithm, 2019). Included
+// by one file for each kind of element.
+#pragma once
+
+#include "convolution_kernel.h"
+#include "elements_avx512.h"
+
+namespace corestream {
+namespace {
+
+static_assert(kLanes == kVector);
+
+// Rows of a tile: with up to four vectors each they leave registers for the columns and a factor.
+template <int Vectors>
+constexpr int kRows = Vectors >= 3 ? 6 : 8;
+
+typedef uint16_t Half __attribute__((may_alias));
+
+// What stays in a core's second-level cache: pixels that all panels pass over, or all weights.
+constexpr int64_t kCachedBytes = 256 * 1024;
+
+constexpr int64_t kMostRows = 8;
+constexpr int64_t kLongestShortRun = (kFewChannels - 1) * 7;
+
+template <typename Kind>
+struct DenseTile {
+  using Element = typename Kind::Element;
+
+  const Convolution& convolution;
+  const Element* inputs[kMostTaps][kMostRows] = {};  // of each run and row
+  const Unit* weight = nullptr;                      // of the panel
+  int64_t first_pixel = 0;
+  int64_t first_channel = 0;
+  // Runs that begin or end outside of the image.
+  Element padded[7][kMostRows][kLongestShortRun] = {};
+
+  // Where each run of `rows` pixels is read.
+  void find_inputs(int64_t pixel, int64_t rows) {
+    const Convolution& c = convolution;
+    first_pixel = pixel;
+    if (c.is_product()) {
+      const auto* input = static_cast<const Element*>(c.input);
+      for (int64_t row = 0; row < rows; ++row) inputs[0][row] = input + (pixel + row) * c.input_pixel;
+      return;
+    }
+    int64_t x = pixel % c.out_width, y = pixel / c.out_width % c.out_height;
+    int64_t image = pixel / c.out_width / c.out_height;
+    for (int64_t row = 0; row < rows; ++row) {
+      if (c.has_few_channels()) {
+        find_rows(row, image, y, x);
+      } else {
+        find_taps(row, image, y, x);
+      }
+      if (++x < c.out_width) continue;
+      x = 0;
+      if (++y < c.out_height) continue;
+      y = 0;
+      ++image;
+    }
+  }
+
+ private:
+  const Element* input_row(int64_t image, int64_t y) const {
+    const Convolution& c = convolution;
+    if (y < 0 || y >= c.height) return nullptr;
+    return static_cast<const Element*>(c.input) + (image * c.height + y) * c.width * c.input_pixel;
+  }
+
+  void find_taps(int64_t row, int64_t image, int64_t y, int64_t x) {
+    const Convolution& c = convolution;
+    const int64_t top = y * c.stride_height - c.pad_height;
+    const int64_t left = x * c.stride_width - c.pad_width;
+    int64_t tap = 0;
+    for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
+      const Element* line = input_row(image, top + ky * c.dilation_height);
+      for (int64_t kx = 0; kx < c.kernel_width; ++kx, ++tap) {
+        const int64_t column = left + kx * c.dilation_width;
+        const bool is_inside = line != nullptr && column >= 0 && column < c.width;
+        inputs[tap][row] =
+            is_inside ? line + column * c.input_pixel : static_cast<const Element*>(c.zeros);
+      }
+    }
+  }
+
+  // A run is a row of the kernel: pixels have no gaps, and the kernel no dilation.
+  void find_rows(int64_t row, int64_t image, int64_t y, int64_t x) {
+    const Convolution& c = convolution;
+    const int64_t top = y * c.stride_height - c.pad_height;
+    const int64_t left = x * c.stride_width - c.pad_width;
+    const int64_t begin = larger(left, 0), end = smaller(left + c.kernel_width, c.width);
+    const bool is_inside = begin == left && end == left + c.kernel_width;
+    for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
+      const Element* line = input_row(image, top + ky * c.dilation_height);
+      if (line == nullptr || begin >= end) {
+        inputs[ky][row] = static_cast<const Element*>(c.zeros);
+      } else if (is_inside) {
+        inputs[ky][row] = line + left * c.channels;
+      } else {
+        Element* run = padded[ky][row];
+        for (int64_t i = 0; i < c.kernel_width * c.channels; ++i) {
+          const int64_t column = left + i / c.channels;
+          const bool is_present = column >= begin && column < end;
+          run[i] = is_present ? line[left * c.channels + i] : Element{};
+        }
+        inputs[ky][row] = run;
+      }
+    }
+  }
+};
+
+// What becomes of 16 sums of a pixel. Made once for many: its limits stay in registers.
+template <typename Kind>
+class Finish {
+ public:
+  using Element = typename Kind::Element;
+
+  explicit Finish(const Convolution& c)
+      : convolution_(c), low_(_mm512_set1_ps(c.low)), high_(_mm512_set1_ps(c.high)) {}
+
+  void store(__m512 sum, int64_t pixel, int64_t channel, __mmask16 which) const {
+    const Convolution& c = convolution_;
+    if (c.residual != nullptr) {
+      const auto* residual = static_cast<const Element*>(c.residual);
+      sum = _mm512_add_ps(sum, Kind::widen(residual + pixel * c.residual_pixel + channel, which));
+    }
+    if (c.has_gelu) sum = gelu(sum);
+    // In this order NaN stays NaN, as in torch.
+    sum = _mm512_min_ps(high_, _mm512_max_ps(low_, sum));
+    auto* output = static_cast<Element*>(c.output) + pixel * c.output_pixel + channel;
+    if (which == 0xffff) return Kind::narrow(output, sum);
+    Kind::narrow(output, sum, which);
+  }
+
+ private:
+  const Convolution& convolution_;
+  __m512 low_, high_;
+};
+
+inline __m512 bias_of(const Convolution& c, int64_t channel) {
+  if (c.bias == nullptr) return _mm512_setzero_ps();
+  return _mm512_maskz_loadu_ps(first_lanes(c.out_channels - channel), c.bias + channel);
+}
+
+// Stores wait for the lines that they write a part of; in a large output those are far away.
+template <typename Kind>
+void expect_output(const Convolution& c, int64_t pixel, int64_t channel) {
+  const auto* output = static_cast<typename Kind::Element*>(c.output);
+  __builtin_prefetch(output + pixel * c.output_pixel + channel, 1);
+}
+
+// Adds the products of a unit of each row, which `factor` reads, with a unit of each column.
+template <typename Kind, int Rows, int Vectors, typename Factor>
+[[gnu::always_inline]] inline void multiply_unit(__m512 (&sums)[Rows][Vectors], const Unit* right,
+                                                 const Factor& factor) {
+  __m512i columns[Vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) columns[v] = _mm512_loadu_si512(right + v * kLanes);
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row) {
+    const uint32_t left = factor(row);
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      sums[row][v] = Kind::multiply_add(sums[row][v], left, columns[v]);
+    }
+  }
+}
+
+// Loops of fixed length are unrolled: else the sums are in memory before and after the products.
+template <typename Kind, int Rows, int Vectors>
+void multiply_tile(const DenseTile<Kind>& tile) {
+  const Convolution& c = tile.convolution;
+  __m512 sums[Rows][Vectors];
+#pragma GCC unroll 8
+  for (int row = 0; row < Rows; ++row) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+      sums[row][v] = _mm512_setzero_ps();
+      if (v % Kind::kPerUnit != 0) continue;
+      expect_output<Kind>(c, tile.first_pixel + row, tile.first_channel + v * kLanes);
+    }
+  }
+  const int64_t length = run_length(c.channels, c.kernel_width);
+  const int64_t runs = num_runs(c.channels, c.kernel_height, c.kernel_width);
+  const int64_t units = length / Kind::kPerUnit;
+  const Unit* right = tile.weight;
+  for (int64_t run = 0; run < runs; ++run) {
+    const Unit* left[Rows];
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      left[row] = reinterpret_cast<const Unit*>(tile.inputs[run][row]);
+    }
+    for (int64_t unit = 0; unit < units; ++unit, right += Vectors * kLanes) {
+      multiply_unit<Kind>(sums, right, [&](int row) { return left[row][unit]; });
+    }
+    if (units * Kind::kPerUnit == length) continue;
+    // What lies beside the last element may be no number, even times zero.
+    multiply_unit<Kind>(sums, right, [&](int row) {
+      return uint32_t{reinterpret_cast<const Half*>(left[row] + units)[0]};
+    });
+    right += Vectors * kLanes;
+  }
+  const Finish<Kind> finish(c);
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    const int64_t channel = tile.first_channel + v * kLanes;
+    const __mmask16 which = first_lanes(c.out_channels - channel);
+    const __m512 bias = bias_of(c, channel);
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      finish.store(_mm512_add_ps(sums[row][v], bias), tile.first_pixel + row, channel, which);
+    }
+  }
+}
+
+template <typename Kind, int Vectors, int Rows = kRows<Vectors>>
+void multiply_rows(const DenseTile<Kind>& tile, int64_t rows) {
+  if constexpr (Rows > 1) {
+    if (rows < Rows) return multiply_rows<Kind, Vectors, Rows - 1>(tile, rows);
+  }
+  multiply_tile<Kind, Rows, Vectors>(tile);
+}
+
+template <typename Kind>
+void multiply_panel(DenseTile<Kind>& tile, const Panels& panels, int64_t panel, int64_t rows) {
+  const Convolution& c = tile.convolution;
+  const int64_t start = panels.start(panel);
+  const int64_t length = run_length(c.channels, c.kernel_width);
+  const int64_t units = num_runs(c.channels, c.kernel_height, c.kernel_width) *
+                        ((length + Kind::kPerUnit - 1) / Kind::kPerUnit);
+  tile.weight = static_cast<const Unit*>(c.weight) + start * units * kLanes;
+  tile.first_channel = start * kLanes;
+  switch (panels.start(panel + 1) - start) {
+    case 1:
+      return multiply_rows<Kind, 1>(tile, rows);
+    case 2:
+      return multiply_rows<Kind, 2>(tile, rows);
+    case 3:
+      return multiply_rows<Kind, 3>(tile, rows);
+    default:
+      return multiply_rows<Kind, 4>(tile, rows);
+  }
+}
+
+// The pixels of a block in tiles of nearly equal heights: a low one takes as long as one of twice
+// its height. Visits (first pixel, rows).
+template <typename Visit>
+void visit_tiles(int64_t begin, int64_t end, int64_t most_rows, const Visit& visit) {
+  int64_t tiles = (end - begin + most_rows - 1) / most_rows;
+  for (int64_t pixel = begin; pixel < end; --tiles) {
+    const int64_t rows = (end - pixel + tiles - 1) / tiles;
+    visit(pixel, rows);
+    pixel += rows;
+  }
+}
+
+template <typename Kind>
+void convolve_dense(const Convolution& c, const Piece& piece) {
+  const Panels panels(c.out_channels);
+  const int64_t widest = panels.start(1);
+  const int64_t rows = widest >= 3 ? kRows<4> : kRows<1>;
+  const auto pixel_bytes = static_cast<int64_t>(c.channels * sizeof(typename Kind::Element));
+  DenseTile<Kind> tile{.convolution = c};
+  if (pixel_bytes * c.num_taps() * c.out_channels <= kCachedBytes) {
+    // A pixel's output is written at once.
+    visit_tiles(piece.begin, piece.end, rows, [&](int64_t pixel, int64_t height) {
+      tile.find_inputs(pixel, height);
+      for (int64_t panel = piece.begin_panel; panel < piece.end_panel; ++panel) {
+        multiply_panel(tile, panels, panel, height);
+      }
+    });
+    return;
+  }
+  const int64_t block = larger(8 * rows, kCachedBytes / pixel_bytes);
+  for (int64_t begin = piece.begin; begin < piece.end; begin += block) {
+    for (int64_t panel = piece.begin_panel; panel < piece.end_panel; ++panel) {
+      visit_tiles(begin, smaller(begin + block, piece.end), rows,
+                  [&](int64_t pixel, int64_t height) {
+                    tile.find_inputs(pixel, height);
+                    multiply_panel(tile, panels, panel, height);
+                  });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace corestream

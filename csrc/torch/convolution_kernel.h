@@ -1,0 +1,93 @@
+// A convolution of channels-last images, as kernels for an instruction set compute it. Free of ATen
+// and of the standard library's templates, like attention_kernel.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace corestream {
+
+constexpr int64_t kVector = 16;
+constexpr int64_t kPanelVectors = 4;
+// With fewer, the columns of a kernel's row are read as one run: loops over three channels are all
+// overhead.
+constexpr int64_t kFewChannels = 8;
+// The largest kernel, in taps.
+constexpr int64_t kMostTaps = 49;
+
+// Elements of the input that are adjacent and multiplied one after another.
+constexpr int64_t run_length(int64_t channels, int64_t kernel_width) {
+  return channels < kFewChannels ? kernel_width * channels : channels;
+}
+constexpr int64_t num_runs(int64_t channels, int64_t kernel_height, int64_t kernel_width) {
+  return channels < kFewChannels ? kernel_height : kernel_height * kernel_width;
+}
+
+// Output channels in vectors of 16, and these in panels of up to four, as even as can be: nine
+// vectors are 3 + 3 + 3, since a panel of one uses a third of the multipliers.
+struct Panels {
+  int64_t vectors;
+  int64_t count;
+
+  explicit constexpr Panels(int64_t channels)
+      : vectors((channels + kVector - 1) / kVector),
+        count((vectors + kPanelVectors - 1) / kPanelVectors) {}
+
+  // The first vector of a panel; of the one past the last, the number of vectors.
+  constexpr int64_t start(int64_t panel) const {
+    const int64_t wider = vectors % count;
+    return panel * (vectors / count) + (panel < wider ? panel : wider);
+  }
+};
+
+// Pixels are so many elements apart; the channels of one are adjacent, and images follow each
+// other without a gap.
+struct Convolution {
+  const void* input;
+  // Dense: [panel][run][unit][column] in the elements' type, a unit being 32 bits of a run, whose
+  // last may be half empty. Depthwise: [tap][channel] in float. Columns and channels are padded to
+  // whole vectors.
+  const void* weight;
+  const float* bias;     // null for none
+  const void* residual;  // added before the limits; null for none
+  void* output;
+  const void* zeros;  // a run of them: what lies outside of the image
+
+  int64_t batch, channels, height, width, input_pixel;
+  int64_t out_channels, out_height, out_width, output_pixel, residual_pixel;
+  int64_t kernel_height, kernel_width, stride_height, stride_width;
+  int64_t pad_height, pad_width, dilation_height, dilation_width;
+  float low, high;  // limits of the output
+  bool has_gelu;    // applied before the limits
+
+  constexpr int64_t num_taps() const { return kernel_height * kernel_width; }
+  constexpr bool has_few_channels() const { return channels < kFewChannels; }
+  constexpr int64_t num_pixels() const { return batch * out_height * out_width; }
+  // Whether the pixels of the output are those of the input: a product of matrices.
+  constexpr bool is_product() const {
+    return num_taps() == 1 && stride_height == 1 && stride_width == 1 && pad_height == 0 &&
+           pad_width == 0;
+  }
+};
+
+// Dense: some pixels of the output by some panels; depthwise: rows of the output.
+struct Piece {
+  int64_t begin, end;
+  int64_t begin_panel, end_panel;
+};
+
+using ConvolutionKernel = void (*)(const Convolution&, const Piece&);
+
+constexpr bool has_depthwise_kernel(int64_t kernel, int64_t stride) {
+  return (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2);
+}
+
+#if defined(__x86_64__)
+// AVX-512 F, BW, DQ and VL; the others also AVX-512 BF16.
+void convolve_dense_fp32_avx512(const Convolution& convolution, const Piece& piece);
+void convolve_depthwise_fp32_avx512(const Convolution& convolution, const Piece& piece);
+void convolve_dense_bf16_avx512(const Convolution& convolution, const Piece& piece);
+void convolve_depthwise_bf16_avx512(const Convolution& convolution, const Piece& piece);
+#endif
+
+}  // namespace corestream

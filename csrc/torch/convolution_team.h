@@ -1,0 +1,36 @@
+// Runs a convolution's kernel on the calling thread's team.
+#pragma once
+
+#include <ATen/Functions.h>
+
+#include <limits>
+#include <optional>
+
+#include "convolution_kernel.h"
+
+namespace corestream {
+
+// Null if this CPU has none for elements of that type.
+ConvolutionKernel convolution_kernel(c10::ScalarType dtype, bool is_depthwise);
+
+// Absent limits are not infinite in an operator's arguments: what AOTInductor writes of its calls
+// is JSON, which has no infinity.
+inline float low_limit(std::optional<double> low) {
+  return static_cast<float>(low.value_or(-std::numeric_limits<double>::infinity()));
+}
+inline float high_limit(std::optional<double> high) {
+  return static_cast<float>(high.value_or(std::numeric_limits<double>::infinity()));
+}
+inline at::Tensor limited(const at::Tensor& values, std::optional<double> low,
+                          std::optional<double> high) {
+  if (!low.has_value() && !high.has_value()) return values;
+  const auto scalar = [](std::optional<double> limit) {
+    return limit.has_value() ? std::optional<at::Scalar>(*limit) : std::nullopt;
+  };
+  return at::clamp(values, scalar(low), scalar(high));
+}
+
+// There must be a kernel.
+void run_convolution(const Convolution& convolution, c10::ScalarType dtype, bool is_depthwise);
+
+}  // namespace corestream

@@ -1,0 +1,143 @@
+// Weights in the order in which the kernels of convolution_kernel.h read them, and back.
+#include <ATen/Functions.h>
+
+#include <cstring>
+#include <vector>
+
+#include "convolution.h"
+#include "convolution_kernel.h"
+
+namespace corestream {
+namespace {
+
+bool is_depthwise(at::IntArrayRef sizes, int64_t groups) {
+  return groups > 1 && sizes[1] == 1 && sizes[0] == groups;
+}
+
+// Calls visit(index in the packed weights, index in those of conv2d) for each weight.
+template <typename Visit>
+void visit_dense(at::IntArrayRef sizes, int64_t per_unit, const Visit& visit) {
+  const int64_t out = sizes[0], in = sizes[1], height = sizes[2], width = sizes[3];
+  const int64_t taps = height * width, length = run_length(in, width);
+  const int64_t runs = num_runs(in, height, width);
+  const Panels panels(out);
+  int64_t packed = 0;
+  for (int64_t panel = 0; panel < panels.count; ++panel) {
+    const int64_t first = panels.start(panel) * kVector;
+    const int64_t end = panels.start(panel + 1) * kVector;
+    for (int64_t run = 0; run < runs; ++run) {
+      for (int64_t unit = 0; unit < length; unit += per_unit) {
+        for (int64_t column = first; column < end; ++column) {
+          for (int64_t part = 0; part < per_unit; ++part, ++packed) {
+            // Counted over taps, the channels of each together.
+            const int64_t element = run * length + unit + part;
+            if (column >= out || unit + part >= length) continue;
+            visit(packed, (column * in + element % in) * taps + element / in);
+          }
+        }
+      }
+    }
+  }
+}
+
+int64_t packed_elements(at::IntArrayRef sizes, int64_t per_unit) {
+  const int64_t length = run_length(sizes[1], sizes[3]);
+  const int64_t units = (length + per_unit - 1) / per_unit;
+  return Panels(sizes[0]).vectors * kVector * num_runs(sizes[1], sizes[2], sizes[3]) * units *
+         per_unit;
+}
+
+template <typename Visit>
+void visit_depthwise(at::IntArrayRef sizes, const Visit& visit) {
+  const int64_t channels = sizes[0], taps = sizes[2] * sizes[3];
+  const int64_t row = (channels + kVector - 1) / kVector * kVector;
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      visit(tap * row + channel, channel * taps + tap);
+    }
+  }
+}
+
+int64_t padded_channels(int64_t channels) { return (channels + kVector - 1) / kVector * kVector; }
+
+template <typename T>
+void copy_dense(at::IntArrayRef sizes, int64_t per_unit, const at::Tensor& packed,
+                const at::Tensor& plain, bool packs) {
+  auto* in_order = static_cast<T*>(packed.data_ptr());
+  auto* as_given = static_cast<T*>(plain.data_ptr());
+  visit_dense(sizes, per_unit, [&](int64_t to, int64_t from) {
+    if (packs) {
+      in_order[to] = as_given[from];
+    } else {
+      as_given[from] = in_order[to];
+    }
+  });
+}
+
+void copy_weights(at::IntArrayRef sizes, const at::Tensor& packed, const at::Tensor& plain,
+                  bool packs) {
+  if (plain.scalar_type() == at::kFloat) {
+    copy_dense<float>(sizes, 1, packed, plain, packs);
+  } else {
+    copy_dense<uint16_t>(sizes, 2, packed, plain, packs);
+  }
+}
+
+}  // namespace
+
+at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
+  TORCH_CHECK(weight.dim() == 4, "weight must have 4 dims; got ", weight.dim(),
+              "; pass that of a Conv2d");
+  const auto sizes = weight.sizes();
+  const bool depthwise = is_depthwise(sizes, groups);
+  TORCH_CHECK(depthwise || groups == 1, "groups must be 1 or the number of channels; got ", groups);
+  TORCH_CHECK(weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16,
+              "weight must be float32 or bfloat16; got ", weight.scalar_type());
+  const int64_t taps = sizes[2] * sizes[3];
+  if (depthwise) {
+    const at::Tensor plain = weight.to(at::kFloat).contiguous();
+    at::Tensor packed = at::zeros({taps * padded_channels(sizes[0])}, plain.options());
+    const auto* from = plain.const_data_ptr<float>();
+    auto* to = packed.mutable_data_ptr<float>();
+    visit_depthwise(sizes, [&](int64_t at, int64_t index) { to[at] = from[index]; });
+    return packed;
+  }
+  const at::Tensor plain = weight.contiguous();
+  const int64_t per_unit = weight.scalar_type() == at::kFloat ? 1 : 2;
+  at::Tensor packed = at::zeros({packed_elements(sizes, per_unit)}, plain.options());
+  copy_weights(sizes, packed, plain, /*packs=*/true);
+  return packed;
+}
+
+void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bias,
+                  at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype) {
+  const bool depthwise = is_depthwise(weight_size, groups);
+  const auto expected_dtype = depthwise ? at::kFloat : dtype;
+  const int64_t expected =
+      depthwise ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
+                : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
+  TORCH_CHECK(packed.scalar_type() == expected_dtype && packed.numel() == expected &&
+                  packed.is_contiguous(),
+              "packed must be what pack_convolution makes of a weight of ", weight_size, " in ",
+              dtype, "; got ", packed.sizes(), " in ", packed.scalar_type());
+  if (!bias.has_value() || !bias->defined()) return;
+  TORCH_CHECK(bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] &&
+                  bias->is_contiguous(),
+              "bias must be ", weight_size[0], " adjacent numbers in float32; got ", bias->sizes(),
+              " in ", bias->scalar_type());
+}
+
+at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
+                              at::ScalarType dtype) {
+  at::Tensor plain = at::empty(weight_size, packed.options());
+  if (is_depthwise(weight_size, groups)) {
+    const auto* from = packed.const_data_ptr<float>();
+    auto* to = plain.mutable_data_ptr<float>();
+    visit_depthwise(weight_size, [&](int64_t at, int64_t index) { to[index] = from[at]; });
+  } else {
+    copy_weights(weight_size, packed, plain, /*packs=*/false);
+  }
+  return plain.to(dtype);
+}
+
+}  // namespace corestream

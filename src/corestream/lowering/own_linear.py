@@ -1,0 +1,127 @@
+"""Linear layers by corestream's kernel, where that is faster than torch's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from corestream.measure.inputs import ModelInputs
+from corestream.measure.timing import compare_times
+from corestream.ops.linear import has_linear_kernel, linear, pack_linear
+
+_ROUNDS = 30
+_BUDGET_S = 0.5
+_MARGIN = 1.0
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """What decides which kernel is faster."""
+
+    dtype: torch.dtype
+    rows: int
+    in_features: int
+    out_features: int
+
+    @classmethod
+    def of(cls, input: Tensor, weight: Tensor) -> Self | None:  # noqa: A002 (as torch has it)
+        """None where there is no kernel of ours."""
+        is_alike = input.dtype == weight.dtype and input.dim() >= 1 and input.numel() > 0
+        if not is_alike or torch.is_autocast_enabled("cpu") or not has_linear_kernel(input.dtype):
+            return None
+        rows = input.numel() // max(1, weight.shape[1])
+        return cls(input.dtype, int(rows), int(weight.shape[1]), int(weight.shape[0]))
+
+    @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
+    def our_kernel_is_faster(self) -> bool:
+        """As measured on the calling thread, once a process for every shape."""
+        x = torch.randn(self.rows, self.in_features).to(self.dtype)
+        weight = torch.randn(self.out_features, self.in_features).to(self.dtype)
+        ours = pack_linear(weight)
+        calls: dict[str, Callable[[], Any]] = {
+            "ours": lambda: linear(x, ours, out_features=self.out_features),
+            "torch": lambda: nn.functional.linear(x, weight),
+        }
+        if _has_onednn():
+            # What compiled graphs call.
+            onednn: Any = torch.ops.mkldnn
+            theirs = onednn._reorder_linear_weight(weight, self.rows)
+            calls["packed"] = lambda: onednn._linear_pointwise(x, theirs, None, "none", [], "")
+        timings = compare_times(calls, rounds=_ROUNDS, min_time_s=0.0, budget_s=_BUDGET_S)
+        # Not medians: a machine that compiles beside this leaves few calls alone.
+        best = {name: min(timing.samples_s) for name, timing in timings.items()}
+        return best.pop("ours") < _MARGIN * min(best.values())
+
+
+class OwnLinear(nn.Module):
+    """A linear layer whose weight is packed for our kernel.
+
+    The plain weight stays for code that asks for it; a graph that does not use it drops it.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("packed", pack_linear(layer.weight.detach()))
+        bias: Tensor | None = layer.bias
+        self.register_buffer("added", None if bias is None else bias.detach().float())
+        self.packed: Tensor
+        self.added: Tensor | None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (as torch has it)
+        """As that of a linear layer."""
+        return linear(input, self.packed, out_features=self.out_features, bias=self.added)
+
+
+def use_own_linear(model: nn.Module, inputs: ModelInputs) -> int:
+    """Replaces linear layers of the model by ours where they are faster, and counts them.
+
+    Args:
+        model: A copy that may be changed.
+        inputs: What it will be run with; it is run once.
+    """
+    seen: dict[nn.Linear, set[LinearShape | None]] = {}
+
+    def note(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(layer, nn.Linear) and args and isinstance(args[0], Tensor):
+            seen.setdefault(layer, set()).add(LinearShape.of(args[0], layer.weight))
+
+    layers = [module for module in model.modules() if _is_plain(module)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with torch.no_grad():
+            inputs.call(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    faster = {
+        layer
+        for layer, shapes in seen.items()
+        if all(shape is not None and shape.our_kernel_is_faster() for shape in shapes)
+    }
+    made: dict[nn.Module, OwnLinear] = {layer: OwnLinear(layer) for layer in faster}
+    for module in list(model.modules()):
+        for name, child in list(module._modules.items()):
+            if child is not None and child in made:
+                setattr(module, name, made[child])
+    return len(made)
+
+
+def _has_onednn() -> bool:
+    return bool(torch._C._has_mkldnn)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether calling it does nothing but multiply."""
+    return (
+        type(module) is nn.Linear
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and not hasattr(module, "parametrizations")
+    )

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import corestream
+from corestream.lowering.own_convolutions import (
+    OwnConvolutions,
+    count_reads,
+    may_have_own_convolutions,
+)
+from corestream.measure import ModelInputs
+from corestream.ops import ConvolutionShape, has_convolution_kernel
+
+OURS = "corestream::convolution"
+needs_kernel = pytest.mark.skipif(
+    not has_convolution_kernel(torch.float32, ConvolutionShape((8, 8, 1, 1))),
+    reason="without AVX-512 nothing is ours",
+)
+
+
+def images(batch=2, channels=8):
+    x = torch.randn(batch, channels, 9, 9)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def norm(channels):
+    """A norm with statistics that matter."""
+    layer = nn.BatchNorm2d(channels)
+    with torch.no_grad():
+        for tensor in (layer.weight, layer.bias, layer.running_mean):
+            tensor.normal_()
+        layer.running_var.uniform_(0.5, 2)
+    return layer
+
+
+class Model(nn.Module):
+    """What `function(model, x)` does with the layers."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.other_norm = norm(8), norm(8)
+        self.function = function
+        self.eval().requires_grad_(False)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def traced(model, x):
+    """The graph's calls, and its result."""
+    inputs = ModelInputs((x,), {})
+    reads = count_reads(model, inputs)
+    with torch.no_grad(), OwnConvolutions(model, reads):
+        script = torch.jit.trace(model, (x,), check_trace=False, strict=False)
+    script = torch.jit.freeze(script)
+    kinds = [node.kind() for node in script.graph.nodes()]
+    return [kind for kind in kinds if not kind.startswith("prim::")], script(x)
+
+
+def residual_block(m, x):
+    out = torch.relu(m.norm(m.first(x)))
+    out = m.other_norm(m.second(out))
+    out += x
+    return nn.functional.relu(out, inplace=True)
+
+
+def inverted_residual(m, x):
+    out = nn.functional.relu6(m.norm(m.first(x)))
+    out = nn.functional.hardtanh(m.depthwise(out), 0.0, 6.0, inplace=True)
+    return x + m.second(out)
+
+
+def clamps(m, x):
+    return m.second(m.first(x).clamp(min=-0.1).clamp(max=0.2)).clamp_(-1, 1)
+
+
+def two_convolutions_are_added(m, x):
+    return torch.relu(m.first(x) + m.second(x))
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [(residual_block, 2), (inverted_residual, 3), (clamps, 2), (two_convolutions_are_added, 2)],
+)
+def test_what_follows_a_convolution_is_a_part_of_it(function, calls):
+    model, x = Model(function), images()
+    expected = model(x.clone())
+    kinds, actual = traced(model, x)
+    assert kinds == [OURS] * calls
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def is_read_twice(m, x):
+    out = m.first(x)
+    return torch.relu(out) * out
+
+
+def is_an_output_too(m, x):
+    out = m.norm(m.first(x))
+    return torch.cat([torch.relu(out), out])
+
+
+def is_viewed(m, x):
+    out = m.first(x)
+    half = out[:, :4]
+    out = torch.relu_(out)
+    return out[:, :4] + half
+
+
+def sum_of_another_shape(m, x):
+    return m.first(x) + x[:, :1]
+
+
+def scaled_sum(m, x):
+    return torch.add(m.first(x), x, alpha=2)
+
+
+def limits_are_tensors(m, x):
+    return torch.clamp(m.first(x), min=x.mean())
+
+
+def sum_after_limits(m, x):
+    return torch.relu(m.first(x)) + x
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "function",
+    [
+        is_read_twice,
+        is_an_output_too,
+        is_viewed,
+        sum_of_another_shape,
+        scaled_sum,
+        limits_are_tensors,
+        sum_after_limits,
+    ],
+)
+def test_what_does_not_belong_to_one_stays_right(function):
+    model, x = Model(function), images()
+    expected = model(x.clone())
+    kinds, actual = traced(model, x)
+    assert kinds.count(OURS) == 1
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernel
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_training_norms_computed_weights_and_autocast_are_torchs():
+    model = Model(lambda m, x: m.norm(m.first(x)))
+    model.norm.train()
+    kinds, _ = traced(model, images())
+    assert "aten::batch_norm" in kinds
+    scaled = Model(lambda m, x: nn.functional.conv2d(x, m.first.weight * 2))
+    assert not count_reads(scaled, ModelInputs((images(),), {}))
+
+    def under_autocast(m, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return m.first(x)
+
+    assert not count_reads(Model(under_autocast), ModelInputs((images(),), {}))
+
+
+@needs_kernel
+def test_a_tensor_that_is_read_under_its_old_name_is_an_error():
+    def forgets_the_result(m, x):
+        out = m.first(x)
+        torch.relu_(out)
+        return out * 2
+
+    with pytest.raises(ValueError, match="by another name"):
+        traced(Model(forgets_the_result), images())
+
+
+def test_models_that_cannot_gain_are_seen_beforehand():
+    assert not may_have_own_convolutions(nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)))
+    assert not may_have_own_convolutions(nn.Conv2d(8, 8, 3, padding="same"))
+    assert not may_have_own_convolutions(nn.Conv2d(8, 8, 3).double()) or has_convolution_kernel(
+        torch.float32, ConvolutionShape((8, 8, 3, 3))
+    )
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_lowered_model_is_right_for_any_batch_and_can_be_saved(dtype, tmp_path):
+    model = Model(inverted_residual)
+    lowered = corestream.lower(model, images(), backend="torchscript", dtype=dtype)
+    variants = {candidate.variant: candidate for candidate in lowered.report.candidates}
+    assert set(variants) == {"", "own convolutions"}
+    assert all(candidate.is_built and not candidate.reason for candidate in variants.values())
+    assert "torchscript, own convolutions" in str(lowered.report).replace(" bfloat16", "")
+    lowered.save(tmp_path / "model.pt2")
+    loaded = corestream.load(tmp_path / "model.pt2")
+    limits = {"rtol": 1e-4, "atol": 1e-5} if dtype is None else {"rtol": 0.05, "atol": 0.1}
+    for batch in (1, 2, 5):
+        x = images(batch)
+        expected = model(x.clone())
+        torch.testing.assert_close(lowered(x), expected, **limits)
+        torch.testing.assert_close(loaded(x), expected, **limits)
