@@ -24,6 +24,7 @@ NAMES = (
     "latency",
     "allocator",
     "attention",
+    "products",
     "interop",
     "tuning",
 )

@@ -223,8 +223,8 @@ at::Tensor attention_autocast(const at::Tensor& query, const at::Tensor& key,
 }  // namespace
 
 bool has_attention_kernel(at::ScalarType dtype, int64_t head_size, int64_t num_keys) {
-  return kernel_for(dtype) != nullptr && head_size > 0 && head_size % kHeadStep == 0 && num_keys > 0 &&
-         num_keys <= kMostKeys;
+  return kernel_for(dtype) != nullptr && head_size > 0 && head_size % kHeadStep == 0 &&
+         num_keys > 0 && num_keys <= kMostKeys;
 }
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,

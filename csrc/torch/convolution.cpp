@@ -39,8 +39,8 @@ at::Tensor by_torch(const at::Tensor& input, const at::Tensor& packed,
       unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
   std::optional<at::Tensor> added;
   if (bias.has_value() && bias->defined()) added = bias->to(input.scalar_type());
-  at::Tensor result = at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation,
-                                 shape.groups);
+  at::Tensor result =
+      at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation, shape.groups);
   if (residual.has_value() && residual->defined()) result = result + *residual;
   return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
 }
@@ -63,8 +63,7 @@ Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
   c.dilation_width = shape.dilation[1];
   c.out_height =
       output_size(c.height, c.kernel_height, c.stride_height, c.pad_height, c.dilation_height);
-  c.out_width =
-      output_size(c.width, c.kernel_width, c.stride_width, c.pad_width, c.dilation_width);
+  c.out_width = output_size(c.width, c.kernel_width, c.stride_width, c.pad_width, c.dilation_width);
   return c;
 }
 

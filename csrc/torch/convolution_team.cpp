@@ -40,9 +40,8 @@ void run_dense(const Convolution& c, ConvolutionKernel kernel) {
   const int64_t work = c.num_pixels() * c.out_channels * c.channels * c.num_taps();
   const Team team = team_for(c, panels.count, work);
   run_on_team(team.size, [&](int member) {
-    const auto [begin, end] =
-        team.divides_panels ? std::pair<int64_t, int64_t>{0, c.num_pixels()}
-                            : share(c.num_pixels(), member, team.size);
+    const auto [begin, end] = team.divides_panels ? std::pair<int64_t, int64_t>{0, c.num_pixels()}
+                                                  : share(c.num_pixels(), member, team.size);
     const auto [first, last] = team.divides_panels ? share(panels.count, member, team.size)
                                                    : std::pair<int64_t, int64_t>{0, panels.count};
     kernel(c, {begin, end, first, last});
@@ -54,8 +53,8 @@ void run_depthwise(const Convolution& c, ConvolutionKernel kernel) {
   // A multiplication takes as long as several of a dense one, which has more in registers.
   const int64_t work = 8 * c.num_pixels() * c.channels * c.num_taps();
   const int available = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto members = static_cast<int>(
-      std::clamp<int64_t>(std::min(work / kLeastWork, rows), 1, available));
+  const auto members =
+      static_cast<int>(std::clamp<int64_t>(std::min(work / kLeastWork, rows), 1, available));
   run_on_team(members, [&](int member) {
     const auto [begin, end] = share(rows, member, members);
     kernel(c, {begin, end, 0, 0});

@@ -10,11 +10,11 @@ namespace corestream {
 #if defined(__x86_64__)
 // AVX-512 F, BW, DQ and VL. A user who keeps torch from it (ATEN_CPU_CAPABILITY) means us, too.
 inline bool has_avx512() {
-  static const bool found =
-      at::get_cpu_capability().find("AVX512") != std::string::npos &&
-      __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl");
+  static const bool found = at::get_cpu_capability().find("AVX512") != std::string::npos &&
+                            __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
+                            __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") &&
+                            __builtin_cpu_supports("avx512vl");
   return found;
 }
 

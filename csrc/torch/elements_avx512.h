@@ -50,7 +50,8 @@ inline __m512 gelu(__m512 x) {
   constexpr float kTerms[] = {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
   for (const float term : kTerms) sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(term));
   const __m512 decay = exp_nonpositive(_mm512_fnmadd_ps(z, z, _mm512_setzero_ps()));
-  const __m512 half = _mm512_mul_ps(_mm512_set1_ps(0.5f), _mm512_mul_ps(_mm512_mul_ps(sum, t), decay));
+  const __m512 half =
+      _mm512_mul_ps(_mm512_set1_ps(0.5f), _mm512_mul_ps(_mm512_mul_ps(sum, t), decay));
   const __mmask16 is_negative = _mm512_movepi32_mask(_mm512_castps_si512(x));
   return _mm512_mul_ps(x, _mm512_mask_mov_ps(_mm512_sub_ps(one, half), is_negative, half));
 }

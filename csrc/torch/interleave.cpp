@@ -112,10 +112,10 @@ at::Tensor interleave_autograd(at::TensorList parts) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("corestream::interleave_channels", "")
                              .typed<decltype(interleave_channels)>();
-  const bool needs_gradient =
-      at::GradMode::is_enabled() &&
-      std::any_of(parts.begin(), parts.end(),
-                  [](const at::Tensor& part) { return part.requires_grad(); });
+  const bool needs_gradient = at::GradMode::is_enabled() &&
+                              std::any_of(parts.begin(), parts.end(), [](const at::Tensor& part) {
+                                return part.requires_grad();
+                              });
   if (needs_gradient) {
     check_parts(parts);
     return interleave_by_torch(parts);
@@ -135,11 +135,20 @@ at::Tensor interleave_channels(at::TensorList parts) {
   plain.reserve(parts.size());
   for (const at::Tensor& part : parts) plain.push_back(with_plain_pixels(part));
   switch (output.element_size()) {
-    case 1: interleave_into<uint8_t>(output, plain); return output;
-    case 2: interleave_into<uint16_t>(output, plain); return output;
-    case 4: interleave_into<uint32_t>(output, plain); return output;
-    case 8: interleave_into<uint64_t>(output, plain); return output;
-    default: return interleave_by_torch(parts);
+    case 1:
+      interleave_into<uint8_t>(output, plain);
+      return output;
+    case 2:
+      interleave_into<uint16_t>(output, plain);
+      return output;
+    case 4:
+      interleave_into<uint32_t>(output, plain);
+      return output;
+    case 8:
+      interleave_into<uint64_t>(output, plain);
+      return output;
+    default:
+      return interleave_by_torch(parts);
   }
 }
 

@@ -83,7 +83,8 @@ at::Tensor linear_autograd(const at::Tensor& input, const at::Tensor& packed,
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
-                  int64_t out_features, bool gelu, std::optional<double> low, std::optional<double> high) {
+                  int64_t out_features, bool gelu, std::optional<double> low,
+                  std::optional<double> high) {
   if (convolution_kernel(input.scalar_type(), /*is_depthwise=*/false) == nullptr) {
     return by_torch(input, packed, bias, residual, out_features, gelu, low, high);
   }

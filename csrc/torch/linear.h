@@ -11,7 +11,7 @@ namespace corestream {
 // of a convolution of one tap; the bias is float32.
 at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
-                  int64_t out_features, bool gelu,
-                  std::optional<double> low, std::optional<double> high);
+                  int64_t out_features, bool gelu, std::optional<double> low,
+                  std::optional<double> high);
 
 }  // namespace corestream

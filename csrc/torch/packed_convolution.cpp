@@ -113,18 +113,18 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
                   at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype) {
   const bool depthwise = is_depthwise(weight_size, groups);
   const auto expected_dtype = depthwise ? at::kFloat : dtype;
-  const int64_t expected =
-      depthwise ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
-                : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
+  const int64_t expected = depthwise
+                               ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
+                               : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
   TORCH_CHECK(packed.scalar_type() == expected_dtype && packed.numel() == expected &&
                   packed.is_contiguous(),
               "packed must be what pack_convolution makes of a weight of ", weight_size, " in ",
               dtype, "; got ", packed.sizes(), " in ", packed.scalar_type());
   if (!bias.has_value() || !bias->defined()) return;
-  TORCH_CHECK(bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] &&
-                  bias->is_contiguous(),
-              "bias must be ", weight_size[0], " adjacent numbers in float32; got ", bias->sizes(),
-              " in ", bias->scalar_type());
+  TORCH_CHECK(
+      bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] && bias->is_contiguous(),
+      "bias must be ", weight_size[0], " adjacent numbers in float32; got ", bias->sizes(), " in ",
+      bias->scalar_type());
 }
 
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,

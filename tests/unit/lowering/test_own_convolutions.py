@@ -10,6 +10,7 @@ from corestream.lowering.own_convolutions import (
     count_reads,
     may_have_own_convolutions,
 )
+from corestream.lowering.own_linear import LinearShape
 from corestream.measure import ModelInputs
 from corestream.ops import ConvolutionShape, has_convolution_kernel
 
@@ -147,6 +148,18 @@ def test_what_does_not_belong_to_one_stays_right(function):
     kinds, actual = traced(model, x)
     assert kinds.count(OURS) == 1
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernel
+@pytest.mark.parametrize(("is_faster", "kinds"), [(True, ["corestream::linear"]), (False, [])])
+def test_a_linear_layer_is_ours_where_that_is_faster(monkeypatch, is_faster, kinds):
+    monkeypatch.setattr(LinearShape, "our_kernel_is_faster", lambda _: is_faster)
+    model = nn.Sequential(nn.Linear(9, 20), nn.ReLU(inplace=True)).eval().requires_grad_(False)
+    x = torch.randn(2, 9)
+    found, actual = traced(model, x)
+    assert [kind for kind in found if kind.startswith("corestream")] == kinds
+    assert "aten::relu_" not in found or not is_faster
+    torch.testing.assert_close(actual, model(x), rtol=1e-4, atol=1e-5)
 
 
 @needs_kernel

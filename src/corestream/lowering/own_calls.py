@@ -1,0 +1,213 @@
+"""Calls of corestream's kernels while a model is traced, and what may become a part of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from corestream.lowering.own_linear import LinearShape
+from corestream.lowering.sizes import not_traced
+from corestream.ops.convolution import (
+    ConvolutionShape,
+    convolution,
+    has_convolution_kernel,
+    pack_convolution,
+)
+from corestream.ops.linear import linear, pack_linear
+
+_LIMITED_IN_PLACE = (nn.functional.relu, nn.functional.relu6, nn.functional.hardtanh)
+
+
+@dataclass(frozen=True)
+class OwnCall:
+    """What is known so far to belong to a call of ours.
+
+    Attributes:
+        input: What it reads.
+        weight: A constant of the model, with what was folded into it.
+        bias: Another, or None.
+        low: The least output.
+        high: The largest.
+    """
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether norms and sums may still become a part of it."""
+        return False
+
+    def limited(self, low: float, high: float) -> Self:
+        """Followed by a clamp; of two, the second has the last word."""
+        return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
+
+    def sources(self) -> list[Tensor]:
+        """The tensors that it reads when it runs."""
+        return [self.input]
+
+    def run(self) -> Tensor:
+        """The operator, as a part of what is traced; its weights are constants."""
+        raise NotImplementedError
+
+    def _limits(self) -> tuple[float | None, float | None]:
+        low = None if self.low == -math.inf else self.low
+        return low, None if self.high == math.inf else self.high
+
+    def _float_bias(self) -> Tensor | None:
+        return None if self.bias is None else self.bias.detach().float()
+
+
+@dataclass(frozen=True)
+class LinearCall(OwnCall):
+    """A linear layer."""
+
+    @classmethod
+    def of(cls, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Self | None:  # noqa: A002
+        """None where torch's kernel is faster."""
+        shape = LinearShape.of(input, weight)
+        is_ours = shape is not None and shape.our_kernel_is_faster()
+        return cls(input, weight.detach(), bias) if is_ours else None
+
+    def run(self) -> Tensor:
+        """As :meth:`OwnCall.run`."""
+        with not_traced():
+            packed, bias = pack_linear(self.weight), self._float_bias()
+            size = int(self.weight.shape[0])
+        low, high = self._limits()
+        return linear(self.input, packed, out_features=size, bias=bias, low=low, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionCall(OwnCall):
+    """A convolution of channels-last images.
+
+    Attributes:
+        shape: What it is but for its tensors.
+        residual: What is added to it, or None.
+    """
+
+    shape: ConvolutionShape
+    residual: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        input: Tensor,  # noqa: A002 (as torch has it)
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Self | None:
+        """None where there is no kernel of ours."""
+        if isinstance(padding, str) or input.dim() != 4 or input.stride(1) != 1:
+            return None
+        sizes = _sizes(weight.shape)
+        shape = ConvolutionShape(sizes, _pair(stride), _pair(padding), _pair(dilation), groups)
+        if input.dtype != weight.dtype or not has_convolution_kernel(input.dtype, shape):
+            return None
+        return cls(input, weight.detach(), bias, shape=shape)
+
+    @property
+    def is_bare(self) -> bool:
+        """As :attr:`OwnCall.is_bare`."""
+        return self.residual is None and self.low == -math.inf and self.high == math.inf
+
+    def with_norm(
+        self,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Self | None:
+        """Followed by a batch norm with these arguments of torch's; None if it is no constant."""
+        if training or running_mean is None or running_var is None:
+            return None
+        # In double, so that what is rounded is the folded weight and nothing before.
+        scale = (running_var.double() + eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight.double()
+        shift = -running_mean.double() if self.bias is None else self.bias - running_mean.double()
+        shift = shift * scale if bias is None else shift * scale + bias.double()
+        folded = self.weight.double() * scale[:, None, None, None]
+        return replace(self, weight=folded.to(self.weight.dtype), bias=shift.float())
+
+    def sources(self) -> list[Tensor]:
+        """As :meth:`OwnCall.sources`."""
+        return [self.input] if self.residual is None else [self.input, self.residual]
+
+    def run(self) -> Tensor:
+        """As :meth:`OwnCall.run`."""
+        with not_traced():
+            packed = pack_convolution(self.weight, self.shape.groups)
+            bias = self._float_bias()
+        low, high = self._limits()
+        return convolution(
+            self.input,
+            packed,
+            shape=self.shape,
+            bias=bias,
+            residual=self.residual,
+            low=low,
+            high=high,
+        )
+
+
+def has_own_convolution(layer: nn.Conv2d) -> bool:
+    """Whether such a layer may be ours, in a dtype that there are kernels for."""
+    if isinstance(layer.padding, str):
+        return False
+    geometry = _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation)
+    shape = ConvolutionShape(_sizes(layer.weight.shape), *geometry, layer.groups)
+    return any(has_convolution_kernel(dtype, shape) for dtype in (torch.float32, torch.bfloat16))
+
+
+def limits_of(
+    function: Callable[..., Any], rest: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[float, float] | None:
+    """(least, largest) of a call that does nothing but limit its first argument; else None.
+
+    Args:
+        function: A function or method of torch.
+        rest: Its arguments after the first.
+        options: Those that have a name.
+    """
+    name = function.__name__.removesuffix("_")
+    if function in _LIMITED_IN_PLACE:
+        options = {key: value for key, value in options.items() if key != "inplace"}
+    if name in ("relu", "relu6"):
+        # The one argument that there may be is whether to write in place.
+        return (0.0, 6.0 if name == "relu6" else math.inf) if not options else None
+    names = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
+    defaults = {"min_val": -1.0, "max_val": 1.0, "min": -math.inf, "max": math.inf}
+    given = dict(zip(names, rest, strict=False)) | options
+    if any(key not in names for key in given):
+        return None
+    given = {key: value for key, value in given.items() if value is not None}
+    low, high = (given.get(key, defaults[key]) for key in names)
+    is_plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
+    return (float(low), float(high)) if is_plain else None
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    first, second = values * 2 if len(values) == 1 else values
+    return int(first), int(second)
+
+
+def _sizes(sizes: torch.Size) -> tuple[int, int, int, int]:
+    first, second, third, fourth = map(int, sizes)
+    return first, second, third, fourth
