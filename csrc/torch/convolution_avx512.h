@@ -170,7 +170,7 @@ void convolve_dense(const Convolution& c, const Piece& piece) {
   const int64_t widest = panels.start(1);
   const int64_t rows = widest >= 3 ? kRows<4> : kRows<1>;
   const auto pixel_bytes = static_cast<int64_t>(c.channels * sizeof(typename Kind::Element));
-  DenseTile<Kind> tile{.convolution = c};
+  DenseTile<Kind> tile(c);
   if (pixel_bytes * c.num_taps() * c.out_channels <= kCachedBytes) {
     // A pixel's output is written at once.
     visit_tiles(piece.begin, piece.end, rows, [&](int64_t pixel, int64_t height) {

@@ -15,12 +15,15 @@ struct DenseTile {
   using Element = typename Kind::Element;
 
   const Convolution& convolution;
-  const Element* inputs[kMostTaps][kMostRows] = {};  // of each run and row
-  const Unit* weight = nullptr;                      // of the panel
+  const Element* inputs[kMostTaps][kMostRows];  // of each run and row
+  const Unit* weight = nullptr;                 // of the panel
   int64_t first_pixel = 0;
   int64_t first_channel = 0;
   // Runs that begin or end outside of the image.
-  Element padded[7][kMostRows][kLongestShortRun] = {};
+  Element padded[7][kMostRows][kLongestShortRun];
+
+  // The arrays are filled before they are read: clearing them took as long as a small layer.
+  explicit DenseTile(const Convolution& of) : convolution(of) {}
 
   // Where each run of `rows` pixels is read.
   void find_inputs(int64_t pixel, int64_t rows) {

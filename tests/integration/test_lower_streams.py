@@ -42,8 +42,9 @@ def test_a_multi_stream_module_lowers_by_itself(cnn):
     streams = MultiStreamModule(cnn, example_inputs=images(5))
     assert isinstance(streams.model, LoweredModule)
     report = streams.model.report
-    assert [row.backend for row in report.candidates] == NAMES
-    assert [row.reason for row in report.candidates] == ["", "", ""]
+    # Whether there is a second one for TorchScript depends on the CPU.
+    assert list(dict.fromkeys(row.backend for row in report.candidates)) == NAMES
+    assert {row.reason for row in report.candidates} == {""}
     assert all(row.median_ms is not None for row in report.candidates)
     num_streams = streams.get_stream_number()
     assert report.num_streams == num_streams
@@ -98,7 +99,7 @@ def test_example_inputs_are_cut_as_the_hint_says(monkeypatch):
 
     backends = api._backends
     only = api.Options(backend="torchscript")
-    monkeypatch.setattr(api, "_backends", lambda options: backends(only))
+    monkeypatch.setattr(api, "_backends", lambda options, **model: backends(only, **model))
     streams = MultiStreamModule(
         Columns().eval(),
         2,

@@ -126,7 +126,7 @@ def test_threads_that_lower_at_once_take_turns(monkeypatch):
     build = api._backends
 
     class Alone:
-        name = "torchscript"
+        name, variant = "torchscript", ""
 
         def __init__(self, inner):
             self.inner = inner
@@ -138,7 +138,10 @@ def test_threads_that_lower_at_once_take_turns(monkeypatch):
             finally:
                 building.release()
 
-    monkeypatch.setattr(api, "_backends", lambda options: [Alone(one) for one in build(options)])
+    def alone(*args, **kwargs):
+        return [Alone(one) for one in build(*args, **kwargs)]
+
+    monkeypatch.setattr(api, "_backends", alone)
     models = [nn.Linear(3, size).eval() for size in (2, 3, 4)]
     results: dict[int, object] = {}
 
