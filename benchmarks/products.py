@@ -40,6 +40,9 @@ CONVOLUTIONS = (
     (8, 256, 14, 256, 3, 1, 1),
 )
 
+CALLS = 50
+ONE_TAP = [0, 0], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
+
 _Call = Callable[[], object]
 
 
@@ -83,7 +86,7 @@ def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     batch, channels, size, outputs, kernel, stride, groups = shape
     pad = kernel // 2
     sizes = (outputs, channels // groups, kernel, kernel)
-    geometry = ConvolutionShape(sizes, (stride, stride), (pad, pad), groups=groups)
+    geometry = ConvolutionShape(sizes, stride=(stride, stride), padding=(pad, pad), groups=groups)
     x = _channels_last(torch.randn(batch, channels, size, size), dtype)
     weight = _channels_last(torch.randn(sizes), dtype)
     bias = torch.randn(outputs)
@@ -103,6 +106,45 @@ def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
 
 
+class _Chain(torch.nn.Module):
+    """Convolutions of one pixel after one another: nothing but the way to the kernels."""
+
+    def __init__(self, *, is_ours: bool) -> None:
+        super().__init__()
+        self.is_ours = is_ours
+        weight = torch.eye(16)[:, :, None, None]
+        self.ours = pack_convolution(weight)
+        self.theirs = _onednn()._reorder_convolution_weight(weight, *ONE_TAP, [1, 16, 1, 1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(CALLS):
+            if self.is_ours:
+                x = convolution(x, self.ours, shape=ConvolutionShape((16, 16, 1, 1)), low=0.0)
+            else:
+                x = _onednn()._convolution_pointwise(x, self.theirs, None, *ONE_TAP, "relu", [], "")
+        return x
+
+
+def _calls(effort: Effort) -> Row:
+    """What a convolution costs beside its work, in a TorchScript graph."""
+    x = torch.randn(1, 16, 1, 1).contiguous(memory_format=torch.channels_last)
+    trace: Any = torch.jit.trace
+    chains = {name: _Chain(is_ours=name == "ours").eval() for name in ("oneDNN", "ours")}
+    scripts = {name: torch.jit.freeze(trace(chain, (x,))) for name, chain in chains.items()}
+
+    def turn(script: Any) -> Callable[[], float]:
+        seconds = effort.seconds / 10
+        return lambda: statistics.median(time_for(lambda: script(x), seconds=seconds)) / CALLS
+
+    turns = interleave(
+        {name: turn(script) for name, script in scripts.items()},
+        rounds=effort.rounds * effort.processes,
+    )
+    notes = {name: f"{statistics.median(taken) * 1e6:.1f} us" for name, taken in turns.items()}
+    name = "a call in a TorchScript graph"
+    return Row(name, ratios(turns["oneDNN"], turns["ours"]), "×", None, notes)
+
+
 def _onednn() -> Any:
     return torch.ops.mkldnn
 
@@ -119,5 +161,6 @@ def run(effort: Effort) -> Report:
             for measure, shapes in ((_linear, LINEAR), (_convolution, CONVOLUTIONS))
             for shape in shapes
         ]
+        rows.append(_calls(effort))
     threads = f"{torch.get_num_threads()} threads."
     return Report(NAME, TITLE, rows, [threads, "Rows without a target: no kernel of ours here."])

@@ -3,6 +3,8 @@
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "convolution_team.h"
@@ -10,7 +12,9 @@
 namespace corestream {
 namespace {
 
-bool is_same_in_both(at::IntArrayRef pair) { return pair[0] == pair[1]; }
+bool are_all(at::IntArrayRef sizes, int64_t at_least) {
+  return std::all_of(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= at_least; });
+}
 
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
   return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
@@ -38,10 +42,10 @@ at::Tensor by_torch(const at::Tensor& input, const at::Tensor& packed,
   const at::Tensor weight =
       unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
   std::optional<at::Tensor> added;
-  if (bias.has_value() && bias->defined()) added = bias->to(input.scalar_type());
+  if (is_given(bias)) added = bias->to(input.scalar_type());
   at::Tensor result =
       at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation, shape.groups);
-  if (residual.has_value() && residual->defined()) result = result + *residual;
+  if (is_given(residual)) result = result + *residual;
   return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
@@ -67,38 +71,111 @@ Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
   return c;
 }
 
-void check_input(const at::Tensor& input, const ConvolutionShape& shape) {
+void check_shape(const ConvolutionShape& shape) {
+  TORCH_CHECK(shape.weight.size() == 4 && shape.stride.size() == 2 && shape.padding.size() == 2 &&
+                  shape.dilation.size() == 2 && are_all(shape.weight, 1) &&
+                  are_all(shape.stride, 1) && are_all(shape.padding, 0) &&
+                  are_all(shape.dilation, 1) && shape.groups >= 1,
+              "sizes must be those of a Conv2d; got weight ", shape.weight, ", stride ",
+              shape.stride, ", padding ", shape.padding, ", dilation ", shape.dilation,
+              " and groups ", shape.groups, "; take them from the layer");
+}
+
+void check_operands(const at::Tensor& input, const at::Tensor& packed,
+                    const std::optional<at::Tensor>& bias, const ConvolutionShape& shape) {
+  check_shape(shape);
   TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
               "; pass (batch, channels, height, width)");
-  TORCH_CHECK(shape.weight.size() == 4 && shape.stride.size() == 2 && shape.padding.size() == 2 &&
-                  shape.dilation.size() == 2,
-              "sizes must be those of a Conv2d; got ", shape.weight, ", ", shape.stride, ", ",
-              shape.padding, " and ", shape.dilation);
   TORCH_CHECK(input.size(1) == shape.weight[1] * shape.groups, "input must have ",
-              shape.weight[1] * shape.groups, " channels; got ", input.size(1));
+              shape.weight[1] * shape.groups, " channels; got ", input.size(1),
+              "; pass what the layer takes");
+  check_packed(packed, bias, shape.weight, shape.groups, input.scalar_type());
+}
+
+std::array<c10::SymInt, 4> output_sizes(const at::Tensor& input, const ConvolutionShape& shape) {
+  const auto size = [&](int64_t dim) {
+    return (input.sym_size(dim + 2) + 2 * shape.padding[dim] -
+            shape.dilation[dim] * (shape.weight[dim + 2] - 1) - 1) /
+               shape.stride[dim] +
+           1;
+  };
+  return {input.sym_size(0), shape.weight[0], size(0), size(1)};
 }
 
 void check_output(const Convolution& c, const at::Tensor& input,
                   const std::optional<at::Tensor>& residual) {
   TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
-              input.sizes());
-  if (!residual.has_value() || !residual->defined()) return;
+              input.sizes(), "; pad it");
+  if (!is_given(residual)) return;
   const auto expected = {c.batch, c.out_channels, c.out_height, c.out_width};
   TORCH_CHECK(residual->sizes() == at::IntArrayRef(expected) &&
                   residual->scalar_type() == input.scalar_type(),
               "residual must be as the output, ", at::IntArrayRef(expected), " in ",
-              input.scalar_type(), "; got ", residual->sizes(), " in ", residual->scalar_type());
+              input.scalar_type(), "; got ", residual->sizes(), " in ", residual->scalar_type(),
+              "; expand or cast it");
+}
+
+at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
+                            const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                            at::IntArrayRef weight_size, at::IntArrayRef stride,
+                            at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                            std::optional<double>, std::optional<double>) {
+  const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+  check_shape(shape);
+  return at::empty_symint(output_sizes(input, shape), input.options(),
+                          at::MemoryFormat::ChannelsLast);
+}
+
+auto& convolution_operator() {
+  static const auto found = c10::Dispatcher::singleton()
+                                .findSchemaOrThrow("corestream::convolution", "")
+                                .typed<decltype(convolution)>();
+  return found;
+}
+
+at::Tensor convolution_autograd(const at::Tensor& input, const at::Tensor& packed,
+                                const std::optional<at::Tensor>& bias,
+                                const std::optional<at::Tensor>& residual,
+                                at::IntArrayRef weight_size, at::IntArrayRef stride,
+                                at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                                std::optional<double> low, std::optional<double> high) {
+  if (needs_gradient({input, bias, residual})) {
+    const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+    check_operands(input, packed, bias, shape);
+    check_output(describe(input, shape), input, residual);
+    return by_torch(input, packed, bias, residual, shape, low, high);
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return convolution_operator().call(input, packed, bias, residual, weight_size, stride, padding,
+                                     dilation, groups, low, high);
+}
+
+// The weight is packed in one dtype, which the input then has, whatever autocast made of it. That
+// of a depthwise one goes with any.
+at::Tensor convolution_autocast(const at::Tensor& input, const at::Tensor& packed,
+                                const std::optional<at::Tensor>& bias,
+                                const std::optional<at::Tensor>& residual,
+                                at::IntArrayRef weight_size, at::IntArrayRef stride,
+                                at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                                std::optional<double> low, std::optional<double> high) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+  check_shape(shape);
+  const auto dtype = shape.is_depthwise() ? input.scalar_type() : packed.scalar_type();
+  return convolution_operator().call(input.to(dtype), packed, bias, cast_to(residual, dtype),
+                                     weight_size, stride, padding, dilation, groups, low, high);
 }
 
 }  // namespace
 
 bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape) {
+  check_shape(shape);
   const int64_t height = shape.weight[2], width = shape.weight[3];
   const bool has_kernel = convolution_kernel(dtype, shape.is_depthwise()) != nullptr;
   if (!has_kernel || height * width > kMostTaps) return false;
   if (shape.is_depthwise()) {
     return height == width && has_depthwise_kernel(height, shape.stride[0]) &&
-           is_same_in_both(shape.stride) && shape.dilation[0] == 1 && shape.dilation[1] == 1;
+           shape.stride[0] == shape.stride[1] && shape.dilation[0] == 1 && shape.dilation[1] == 1;
   }
   const bool has_few_channels = shape.weight[1] < kFewChannels;
   return shape.groups == 1 &&
@@ -111,17 +188,16 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                        int64_t groups, std::optional<double> low, std::optional<double> high) {
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-  check_input(input, shape);
+  check_operands(input, packed, bias, shape);
+  check_output(describe(input, shape), input, residual);
   if (!has_convolution_kernel(input.scalar_type(), shape)) {
     return by_torch(input, packed, bias, residual, shape, low, high);
   }
-  check_packed(packed, bias, weight_size, groups, input.scalar_type());
   at::Tensor image = with_plain_pixels(input);
   if (input.size(1) < kFewChannels && image.stride(3) != image.size(1)) {
     image = with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
   }
   Convolution c = describe(image, shape);
-  check_output(c, input, residual);
   at::Tensor output = at::empty({c.batch, c.out_channels, c.out_height, c.out_width},
                                 input.options(), at::MemoryFormat::ChannelsLast);
   if (output.numel() == 0) return output;
@@ -132,8 +208,8 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
   c.output_pixel = c.out_channels;
   c.low = low_limit(low);
   c.high = high_limit(high);
-  if (bias.has_value() && bias->defined()) c.bias = bias->const_data_ptr<float>();
-  if (residual.has_value() && residual->defined()) {
+  if (is_given(bias)) c.bias = bias->const_data_ptr<float>();
+  if (is_given(residual)) {
     added = with_plain_pixels(*residual);
     c.residual = added.const_data_ptr();
     c.residual_pixel = added.stride(3);
@@ -158,4 +234,13 @@ TORCH_LIBRARY_FRAGMENT(corestream, library) {
 TORCH_LIBRARY_IMPL(corestream, CPU, library) {
   library.impl("convolution", TORCH_FN(corestream::convolution));
   library.impl("pack_convolution", TORCH_FN(corestream::pack_convolution));
+}
+TORCH_LIBRARY_IMPL(corestream, Meta, library) {
+  library.impl("convolution", TORCH_FN(corestream::convolution_meta));
+}
+TORCH_LIBRARY_IMPL(corestream, Autograd, library) {
+  library.impl("convolution", TORCH_FN(corestream::convolution_autograd));
+}
+TORCH_LIBRARY_IMPL(corestream, AutocastCPU, library) {
+  library.impl("convolution", TORCH_FN(corestream::convolution_autocast));
 }

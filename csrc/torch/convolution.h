@@ -7,13 +7,18 @@
 
 namespace corestream {
 
+// Of a weight of that size, one output channel for each input channel.
+inline bool is_depthwise(at::IntArrayRef weight_size, int64_t groups) {
+  return groups > 1 && weight_size[1] == 1 && weight_size[0] == groups;
+}
+
 // What a convolution is but for its tensors: sizes as those of conv2d.
 struct ConvolutionShape {
   at::IntArrayRef weight;  // (output channels, input channels of a group, height, width)
   at::IntArrayRef stride, padding, dilation;
   int64_t groups;
 
-  bool is_depthwise() const { return groups > 1 && weight[1] == 1 && weight[0] == groups; }
+  bool is_depthwise() const { return corestream::is_depthwise(weight, groups); }
 };
 
 // Whether a kernel of ours runs such a convolution on this CPU. It then takes the weights that

@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
+// What a file compiled for AVX-512 has of it is inlined, and not for the linker to give to others.
+#define CORESTREAM_KERNEL_INLINE [[gnu::always_inline]] constexpr
+
 namespace corestream {
 
 constexpr int64_t kVector = 16;
@@ -16,10 +19,11 @@ constexpr int64_t kFewChannels = 8;
 constexpr int64_t kMostTaps = 49;
 
 // Elements of the input that are adjacent and multiplied one after another.
-constexpr int64_t run_length(int64_t channels, int64_t kernel_width) {
+CORESTREAM_KERNEL_INLINE int64_t run_length(int64_t channels, int64_t kernel_width) {
   return channels < kFewChannels ? kernel_width * channels : channels;
 }
-constexpr int64_t num_runs(int64_t channels, int64_t kernel_height, int64_t kernel_width) {
+CORESTREAM_KERNEL_INLINE int64_t num_runs(int64_t channels, int64_t kernel_height,
+                                          int64_t kernel_width) {
   return channels < kFewChannels ? kernel_height : kernel_height * kernel_width;
 }
 
@@ -29,12 +33,12 @@ struct Panels {
   int64_t vectors;
   int64_t count;
 
-  explicit constexpr Panels(int64_t channels)
+  [[gnu::always_inline]] explicit constexpr Panels(int64_t channels)
       : vectors((channels + kVector - 1) / kVector),
         count((vectors + kPanelVectors - 1) / kPanelVectors) {}
 
   // The first vector of a panel; of the one past the last, the number of vectors.
-  constexpr int64_t start(int64_t panel) const {
+  CORESTREAM_KERNEL_INLINE int64_t start(int64_t panel) const {
     const int64_t wider = vectors % count;
     return panel * (vectors / count) + (panel < wider ? panel : wider);
   }
@@ -60,11 +64,11 @@ struct Convolution {
   float low, high;  // limits of the output
   bool has_gelu;    // applied before the limits
 
-  constexpr int64_t num_taps() const { return kernel_height * kernel_width; }
-  constexpr bool has_few_channels() const { return channels < kFewChannels; }
-  constexpr int64_t num_pixels() const { return batch * out_height * out_width; }
+  CORESTREAM_KERNEL_INLINE int64_t num_taps() const { return kernel_height * kernel_width; }
+  CORESTREAM_KERNEL_INLINE bool has_few_channels() const { return channels < kFewChannels; }
+  CORESTREAM_KERNEL_INLINE int64_t num_pixels() const { return batch * out_height * out_width; }
   // Whether the pixels of the output are those of the input: a product of matrices.
-  constexpr bool is_product() const {
+  CORESTREAM_KERNEL_INLINE bool is_product() const {
     return num_taps() == 1 && stride_height == 1 && stride_width == 1 && pad_height == 0 &&
            pad_width == 0;
   }
@@ -78,7 +82,7 @@ struct Piece {
 
 using ConvolutionKernel = void (*)(const Convolution&, const Piece&);
 
-constexpr bool has_depthwise_kernel(int64_t kernel, int64_t stride) {
+CORESTREAM_KERNEL_INLINE bool has_depthwise_kernel(int64_t kernel, int64_t stride) {
   return (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2);
 }
 

@@ -3,6 +3,8 @@
 
 #include <ATen/Functions.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 
@@ -28,6 +30,20 @@ inline at::Tensor limited(const at::Tensor& values, std::optional<double> low,
     return limit.has_value() ? std::optional<at::Scalar>(*limit) : std::nullopt;
   };
   return at::clamp(values, scalar(low), scalar(high));
+}
+
+inline bool is_given(const std::optional<at::Tensor>& tensor) {
+  return tensor.has_value() && tensor->defined();
+}
+inline std::optional<at::Tensor> cast_to(const std::optional<at::Tensor>& tensor,
+                                         c10::ScalarType dtype) {
+  return is_given(tensor) ? std::optional<at::Tensor>(tensor->to(dtype)) : std::nullopt;
+}
+inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tensors) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(tensors.begin(), tensors.end(), [](const std::optional<at::Tensor>& tensor) {
+           return is_given(tensor) && tensor->requires_grad();
+         });
 }
 
 // There must be a kernel.

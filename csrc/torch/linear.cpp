@@ -13,10 +13,6 @@
 namespace corestream {
 namespace {
 
-bool is_given(const std::optional<at::Tensor>& tensor) {
-  return tensor.has_value() && tensor->defined();
-}
-
 at::Tensor empty_output(const at::Tensor& input, int64_t out_features) {
   TORCH_CHECK(input.dim() >= 1, "input must have a dim; got a number; pass (..., features)");
   c10::SymDimVector sizes(input.sym_sizes());
@@ -24,9 +20,9 @@ at::Tensor empty_output(const at::Tensor& input, int64_t out_features) {
   return at::empty_symint(sizes, input.options());
 }
 
-// Rows of adjacent elements, one after another.
+// Rows of adjacent elements, one after another. There is an element.
 at::Tensor as_rows(const at::Tensor& tensor) {
-  const at::Tensor rows = tensor.reshape({-1, tensor.size(-1)});
+  const at::Tensor rows = tensor.reshape({tensor.numel() / tensor.size(-1), tensor.size(-1)});
   const bool is_plain = rows.stride(1) == 1 && rows.stride(0) >= rows.size(1);
   return is_plain ? rows : rows.contiguous();
 }
@@ -53,7 +49,7 @@ void check(const at::Tensor& input, const at::Tensor& packed, const at::Tensor& 
   TORCH_CHECK(!is_given(residual) || (residual->sizes() == output.sizes() &&
                                       residual->scalar_type() == input.scalar_type()),
               "residual must be as the output, ", output.sizes(), " in ", input.scalar_type(),
-              "; got ", residual->sizes(), " in ", residual->scalar_type());
+              "; got ", residual->sizes(), " in ", residual->scalar_type(), "; expand or cast it");
 }
 
 at::Tensor linear_meta(const at::Tensor& input, const at::Tensor&, const std::optional<at::Tensor>&,
@@ -62,21 +58,34 @@ at::Tensor linear_meta(const at::Tensor& input, const at::Tensor&, const std::op
   return empty_output(input, out_features);
 }
 
+auto& linear_operator() {
+  static const auto found = c10::Dispatcher::singleton()
+                                .findSchemaOrThrow("corestream::linear", "")
+                                .typed<decltype(linear)>();
+  return found;
+}
+
 at::Tensor linear_autograd(const at::Tensor& input, const at::Tensor& packed,
                            const std::optional<at::Tensor>& bias,
                            const std::optional<at::Tensor>& residual, int64_t out_features,
                            bool gelu, std::optional<double> low, std::optional<double> high) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::linear", "")
-                             .typed<decltype(linear)>();
-  const bool needs_gradient = at::GradMode::is_enabled() &&
-                              (input.requires_grad() || (is_given(bias) && bias->requires_grad()) ||
-                               (is_given(residual) && residual->requires_grad()));
-  if (needs_gradient) {
+  if (needs_gradient({input, bias, residual})) {
+    check(input, packed, empty_output(input, out_features), bias, residual);
     return by_torch(input, packed, bias, residual, out_features, gelu, low, high);
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return op.call(input, packed, bias, residual, out_features, gelu, low, high);
+  return linear_operator().call(input, packed, bias, residual, out_features, gelu, low, high);
+}
+
+// The weight is packed in one dtype, which the input then has, whatever autocast made of it.
+at::Tensor linear_autocast(const at::Tensor& input, const at::Tensor& packed,
+                           const std::optional<at::Tensor>& bias,
+                           const std::optional<at::Tensor>& residual, int64_t out_features,
+                           bool gelu, std::optional<double> low, std::optional<double> high) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const auto dtype = packed.scalar_type();
+  return linear_operator().call(input.to(dtype), packed, bias, cast_to(residual, dtype),
+                                out_features, gelu, low, high);
 }
 
 }  // namespace
@@ -85,12 +94,12 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
                   int64_t out_features, bool gelu, std::optional<double> low,
                   std::optional<double> high) {
-  if (convolution_kernel(input.scalar_type(), /*is_depthwise=*/false) == nullptr) {
-    return by_torch(input, packed, bias, residual, out_features, gelu, low, high);
-  }
   at::Tensor output = empty_output(input, out_features);
   check(input, packed, output, bias, residual);
-  if (output.numel() == 0) return output;
+  const bool has_kernel = convolution_kernel(input.scalar_type(), false) != nullptr;
+  if (!has_kernel || input.numel() == 0) {
+    return by_torch(input, packed, bias, residual, out_features, gelu, low, high);
+  }
   const at::Tensor rows = as_rows(input);
   at::Tensor added;
   Convolution c{};
@@ -134,4 +143,7 @@ TORCH_LIBRARY_IMPL(corestream, Meta, library) {
 }
 TORCH_LIBRARY_IMPL(corestream, Autograd, library) {
   library.impl("linear", TORCH_FN(corestream::linear_autograd));
+}
+TORCH_LIBRARY_IMPL(corestream, AutocastCPU, library) {
+  library.impl("linear", TORCH_FN(corestream::linear_autocast));
 }

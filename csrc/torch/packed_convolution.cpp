@@ -10,9 +10,7 @@
 namespace corestream {
 namespace {
 
-bool is_depthwise(at::IntArrayRef sizes, int64_t groups) {
-  return groups > 1 && sizes[1] == 1 && sizes[0] == groups;
-}
+int64_t padded_channels(int64_t channels) { return Panels(channels).vectors * kVector; }
 
 // Calls visit(index in the packed weights, index in those of conv2d) for each weight.
 template <typename Visit>
@@ -50,15 +48,13 @@ int64_t packed_elements(at::IntArrayRef sizes, int64_t per_unit) {
 template <typename Visit>
 void visit_depthwise(at::IntArrayRef sizes, const Visit& visit) {
   const int64_t channels = sizes[0], taps = sizes[2] * sizes[3];
-  const int64_t row = (channels + kVector - 1) / kVector * kVector;
+  const int64_t row = padded_channels(channels);
   for (int64_t tap = 0; tap < taps; ++tap) {
     for (int64_t channel = 0; channel < channels; ++channel) {
       visit(tap * row + channel, channel * taps + tap);
     }
   }
 }
-
-int64_t padded_channels(int64_t channels) { return (channels + kVector - 1) / kVector * kVector; }
 
 template <typename T>
 void copy_dense(at::IntArrayRef sizes, int64_t per_unit, const at::Tensor& packed,
@@ -90,9 +86,10 @@ at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
               "; pass that of a Conv2d");
   const auto sizes = weight.sizes();
   const bool depthwise = is_depthwise(sizes, groups);
-  TORCH_CHECK(depthwise || groups == 1, "groups must be 1 or the number of channels; got ", groups);
+  TORCH_CHECK(depthwise || groups == 1, "groups must be 1 or the number of channels; got ", groups,
+              "; leave it to torch");
   TORCH_CHECK(weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16,
-              "weight must be float32 or bfloat16; got ", weight.scalar_type());
+              "weight must be float32 or bfloat16; got ", weight.scalar_type(), "; cast it");
   const int64_t taps = sizes[2] * sizes[3];
   if (depthwise) {
     const at::Tensor plain = weight.to(at::kFloat).contiguous();
@@ -116,10 +113,11 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
   const int64_t expected = depthwise
                                ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
                                : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
-  TORCH_CHECK(packed.scalar_type() == expected_dtype && packed.numel() == expected &&
-                  packed.is_contiguous(),
-              "packed must be what pack_convolution makes of a weight of ", weight_size, " in ",
-              dtype, "; got ", packed.sizes(), " in ", packed.scalar_type());
+  TORCH_CHECK(
+      (dtype == at::kFloat || dtype == at::kBFloat16) && packed.scalar_type() == expected_dtype &&
+          packed.numel() == expected && packed.is_contiguous(),
+      "packed must be what pack_convolution makes of a weight of ", weight_size, " in ", dtype,
+      "; got ", packed.sizes(), " in ", packed.scalar_type(), "; pack the weight in it");
   if (!bias.has_value() || !bias->defined()) return;
   TORCH_CHECK(
       bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] && bias->is_contiguous(),

@@ -114,7 +114,7 @@ class _Plan:
             inputs = inputs.with_batch(max(_SMALLEST_OPEN_BATCH, batch) if is_open else batch)
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
-        use_own_linear(model, inputs)
+        use_own_linear(model, inputs, team_size=request.team_size)
         with own_operators(model, inputs):
             program = export_program(model, inputs, dynamic_batch=is_open)
         fuse_after_linear(program.graph_module)

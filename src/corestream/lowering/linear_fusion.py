@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-_GELU, _LOW = 5, 6  # of the operator's arguments
+_GELU, _LOW, _HIGH = 5, 6, 7  # of the operator's arguments
 
 
 def fuse_after_linear(module: GraphModule) -> int:
@@ -31,12 +31,15 @@ def fuse_after_linear(module: GraphModule) -> int:
 def _fuse(linear: Node, after: Node) -> bool:
     args: list[Any] = list(linear.args)
     aten = torch.ops.aten
-    if after.args[:1] != (linear,):
+    # The names of outputs are part of a program's signature.
+    is_output = any(user.op == "output" for user in after.users)
+    is_limited = args[_LOW] is not None or args[_HIGH] is not None
+    if after.args[:1] != (linear,) or is_output or is_limited:
         return False
     is_exact = after.kwargs.get("approximate", "none") == "none" and len(after.args) == 1
     if after.target is aten.gelu.default and is_exact and not args[_GELU]:
         args[_GELU] = True
-    elif after.target in (aten.relu.default, aten.relu_.default) and args[_LOW] is None:
+    elif after.target in (aten.relu.default, aten.relu_.default):
         args[_LOW] = 0.0
     else:
         return False

@@ -47,7 +47,8 @@ class OwnCall:
         return False
 
     def limited(self, low: float, high: float) -> Self:
-        """Followed by a clamp; of two, the second has the last word."""
+        """Followed by a clamp; of two, the second has the last word, as the upper limit has."""
+        low = min(low, high)
         return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
     def sources(self) -> list[Tensor]:
@@ -71,9 +72,16 @@ class LinearCall(OwnCall):
     """A linear layer."""
 
     @classmethod
-    def of(cls, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Self | None:  # noqa: A002
+    def of(
+        cls,
+        input: Tensor,  # noqa: A002 (as torch has it)
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        team_size: int,
+    ) -> Self | None:
         """None where torch's kernel is faster."""
-        shape = LinearShape.of(input, weight)
+        shape = LinearShape.of(input, weight, team_size=team_size)
         is_ours = shape is not None and shape.our_kernel_is_faster()
         return cls(input, weight.detach(), bias) if is_ours else None
 
@@ -113,7 +121,7 @@ class ConvolutionCall(OwnCall):
         if isinstance(padding, str) or input.dim() != 4 or input.stride(1) != 1:
             return None
         sizes = _sizes(weight.shape)
-        shape = ConvolutionShape(sizes, _pair(stride), _pair(padding), _pair(dilation), groups)
+        shape = _shape(sizes, stride, padding, dilation, groups)
         if input.dtype != weight.dtype or not has_convolution_kernel(input.dtype, shape):
             return None
         return cls(input, weight.detach(), bias, shape=shape)
@@ -170,8 +178,8 @@ def has_own_convolution(layer: nn.Conv2d) -> bool:
     """Whether such a layer may be ours, in a dtype that there are kernels for."""
     if isinstance(layer.padding, str):
         return False
-    geometry = _pair(layer.stride), _pair(layer.padding), _pair(layer.dilation)
-    shape = ConvolutionShape(_sizes(layer.weight.shape), *geometry, layer.groups)
+    geometry = layer.stride, layer.padding, layer.dilation
+    shape = _shape(_sizes(layer.weight.shape), *geometry, layer.groups)
     return any(has_convolution_kernel(dtype, shape) for dtype in (torch.float32, torch.bfloat16))
 
 
@@ -200,6 +208,18 @@ def limits_of(
     low, high = (given.get(key, defaults[key]) for key in names)
     is_plain = isinstance(low, (int, float)) and isinstance(high, (int, float))
     return (float(low), float(high)) if is_plain else None
+
+
+def _shape(
+    sizes: tuple[int, int, int, int], stride: Any, padding: Any, dilation: Any, groups: int
+) -> ConvolutionShape:
+    return ConvolutionShape(
+        sizes,
+        stride=_pair(stride),
+        padding=_pair(padding),
+        dilation=_pair(dilation),
+        groups=groups,
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -33,7 +33,7 @@ _KINDS = {
     _CONVOLUTION: ("conv2d",),
     _LINEAR: ("linear",),
     _NORM: ("batch_norm",),
-    _SUM: ("add", "add_", "__add__", "__iadd__", "__radd__"),
+    _SUM: ("add", "add_"),
     _LIMIT: ("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"),
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
@@ -46,8 +46,9 @@ _Args = tuple[Any, ...]
 class _Calls(TorchFunctionMode):
     """Knows which results are calls of ours with what follows them, and counts who reads them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, team_size: int) -> None:
         super().__init__()
+        self._team_size = team_size
         self._constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._known: Notes[tuple[int, OwnCall]] = Notes()
         self._index = 0
@@ -88,8 +89,14 @@ class _Calls(TorchFunctionMode):
             return None
         with not_traced():
             if kind in (_CONVOLUTION, _LINEAR):
-                make: Any = ConvolutionCall.of if kind == _CONVOLUTION else LinearCall.of
-                return make(*args, **kwargs) if self._is_constant(args[1:], kwargs) else None
+                if not self._is_constant(args[1:], kwargs):
+                    return None
+                if kind == _LINEAR:
+                    return LinearCall.of(*args, **kwargs, team_size=self._team_size)
+                return ConvolutionCall.of(*args, **kwargs)
+            if _writes(func, kwargs) and self._open(args[0]) is None:
+                # It may have other names, under which it would be read as it was.
+                return None
             if kind == _NORM:
                 return self._with_norm(func, args, kwargs)
             if kind == _SUM:
@@ -134,10 +141,11 @@ class OwnConvolutions(_Calls):
     Args:
         model: What is traced: weights that it does not own are no constants.
         reads: What :func:`count_reads` found: a result that others read, too, is left as it is.
+        team_size: Threads that linear layers are timed with.
     """
 
-    def __init__(self, model: nn.Module, reads: Counter[int]) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, reads: Counter[int], *, team_size: int) -> None:
+        super().__init__(model, team_size=team_size)
         self._reads = reads
         self._stale: Any = WeakIdKeyDictionary()
 
@@ -146,21 +154,32 @@ class OwnConvolutions(_Calls):
 
     def _run(self, found: OwnCall, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
         """Ours alone: graphs keep calls that write to a tensor, also where nobody reads it."""
-        if func.__name__.endswith("_") or func.__name__ == "__iadd__" or kwargs.get("inplace"):
+        if _writes(func, kwargs):
             self._stale[args[0]] = True
         return found.run()
 
     def _note_reads(self, args: _Args, kwargs: dict[str, Any]) -> None:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.check((args, kwargs))
+
+    def check(self, values: Any) -> None:
+        """Raises ValueError for a tensor that the model has written to, and we have not.
+
+        Args:
+            values: What is read; the model's outputs, as nobody calls torch with them.
+        """
+        tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if any(tensor in self._stale for tensor in tensors):
-            raise ValueError("the model reads a tensor by another name after writing to it")
+            raise ValueError(
+                "what the model writes to must be read as the call's result; got one that is read "
+                "under its old name; assign the result, or use another backend"
+            )
 
 
 class _Reads(_Calls):
     """Counts how often each result is read that may become a call of ours."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, *, team_size: int) -> None:
+        super().__init__(model, team_size=team_size)
         self.counts: Counter[int] = Counter()
 
     def _may_extend(self, index: int) -> bool:
@@ -180,19 +199,29 @@ class _Reads(_Calls):
                 self.counts[known[0]] += 1
 
 
+def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether the call writes to its first argument."""
+    return func.__name__.endswith("_") or bool(kwargs.get("inplace"))
+
+
 def may_have_own_convolutions(model: nn.Module) -> bool:
     """Whether a layer of the model suits, as far as the layer itself tells."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     return any(map(has_own_convolution, layers))
 
 
-def count_reads(model: nn.Module, inputs: ModelInputs) -> Counter[int]:
+def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Counter[int]:
     """Runs the model; empty if nothing of it would be ours.
+
+    Args:
+        model: In eval mode.
+        inputs: What it will be traced with.
+        team_size: Threads that linear layers are timed with.
 
     Returns:
         How often the result of the n-th call of torch is read, for those that may be ours.
     """
-    reads = _Reads(model)
+    reads = _Reads(model, team_size=team_size)
     with torch.no_grad():
         with reads:
             outputs = inputs.call(model)

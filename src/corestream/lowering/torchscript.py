@@ -195,9 +195,12 @@ class TorchScriptBackend:
         if request.batch_sizes and request.dynamic_batch:
             # A batch of one could be traced as a size that broadcasts.
             inputs = inputs.with_batch(max(2, *request.batch_sizes))
-        notes = [_OWN_CONVOLUTIONS] if self._own_convolutions else []
-        trace = _trace_own_convolutions if self._own_convolutions else _trace_channels_last
-        script, structure = trace(request, inputs, notes)
+        notes: list[str] = []
+        if self._own_convolutions:
+            notes.append(_OWN_CONVOLUTIONS)
+            script, structure = _trace_own_convolutions(request, inputs)
+        else:
+            script, structure = _trace_channels_last(request, inputs, notes)
         example = inputs.with_batch(1) if request.batch_sizes else inputs
         copied = example.map(lambda tensor: tensor.detach().clone())
         return TorchScriptArtifact(
@@ -226,19 +229,24 @@ def _trace_channels_last(
     return _frozen_trace(in_dtype(request.model, inputs, dtype=request.dtype), inputs)
 
 
-def _trace_own_convolutions(
-    request: LoweringRequest, inputs: ModelInputs, notes: list[str]
-) -> _Traced:
-    del notes
+def _trace_own_convolutions(request: LoweringRequest, inputs: ModelInputs) -> _Traced:
     model = _in_channels_last(in_dtype(request.model, inputs, dtype=request.dtype))
     outputs = inputs.call(model)
     with own_operators(model, inputs):
         # Within: an operator of ours may leave another layout than torch's.
-        reads = count_reads(model, inputs)
+        reads = count_reads(model, inputs, team_size=request.team_size)
         if not reads:
-            raise ValueError("the model has no convolution that corestream has a kernel for")
-        with OwnConvolutions(model, reads):
-            return _trace(model, inputs, outputs)
+            raise ValueError(
+                "the model must have a layer that corestream has a kernel for; got none that is "
+                "called so; use another backend"
+            )
+        ours = OwnConvolutions(model, reads, team_size=request.team_size)
+        hook = model.register_forward_hook(lambda _, args, results: ours.check(results))
+        try:
+            with ours:
+                return _trace(model, inputs, outputs)
+        finally:
+            hook.remove()
 
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class ConvolutionShape:
     """
 
     weight_size: tuple[int, int, int, int]
+    _: KW_ONLY
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -77,7 +78,7 @@ def pack_convolution(weight: Tensor, groups: int = 1) -> Tensor:
         >>> pack_convolution(torch.ones(20, 3, 1, 1)).shape  # 20 outputs, padded to 32
         torch.Size([96])
 
-    Thread-safe; holds the GIL.
+    Thread-safe; releases the GIL.
     """
     packed: Tensor = torch.ops.corestream.pack_convolution(weight, groups)
     return packed
@@ -95,9 +96,9 @@ def convolution(
 ) -> Tensor:
     """``clamp(conv2d(input, weight, bias) + residual, low, high)``, for inference.
 
-    oneDNN's kernels are as fast, but a call of one costs 7 us in a TorchScript graph and 35 us
-    through torch's packed operator; this one costs about 2, and what follows the convolution is
-    done while its results are in registers. What there is no kernel for, torch computes.
+    oneDNN's kernels are as fast, but a call of this one takes less time on the way to it
+    (docs/lower.md), and what follows the convolution is done while its results are in registers.
+    What there is no kernel for, torch computes, from a weight that is unpacked in every call.
 
     Args:
         input: (batch, channels, height, width), float32 or bfloat16, best channels last.

@@ -40,15 +40,20 @@ def pack_linear(weight: Tensor) -> Tensor:
         One dim, of the same dtype; output features are padded to a multiple of 16.
 
     Raises:
-        RuntimeError: There is no packed form of such a weight.
+        ValueError: It is no matrix.
+        RuntimeError: There is no packed form of its dtype.
 
     Example:
         >>> import torch
         >>> pack_linear(torch.ones(20, 10)).shape
         torch.Size([320])
 
-    Thread-safe; holds the GIL.
+    Thread-safe; releases the GIL.
     """
+    if weight.dim() != 2:
+        raise ValueError(
+            f"weight must have 2 dims; got {weight.dim()}; pass (output features, input features)"
+        )
     packed: Tensor = torch.ops.corestream.pack_convolution(weight[:, :, None, None], 1)
     return packed
 
@@ -67,8 +72,8 @@ def linear(
     """``clamp(gelu(input @ weight.T + bias + residual), low, high)``, for inference.
 
     torch multiplies float32 with MKL, which on CPUs that it does not know reaches less than half
-    of what AVX-512 can do: 210 of 500 GFLOP/s on two Zen 5 cores. What there is no kernel for,
-    torch computes.
+    of what AVX-512 can do (``python -m benchmarks products``). What there is no kernel for, torch
+    computes, from a weight that is unpacked in every call.
 
     Args:
         input: (..., input features), float32 or bfloat16.

@@ -9,7 +9,7 @@ from corestream.lowering import own_linear as own_linear_module
 from corestream.lowering.linear_fusion import fuse_after_linear
 from corestream.lowering.own_linear import LinearShape, OwnLinear, use_own_linear
 from corestream.measure import ModelInputs
-from corestream.ops import has_linear_kernel
+from corestream.ops import has_linear_kernel, linear, pack_linear
 
 INPUTS = ModelInputs((torch.randn(3, 10, 16),), {})
 DYNAMIC = torch.export.Dim("batch")
@@ -65,7 +65,7 @@ def test_a_layer_that_is_faster_is_ours_with_what_follows_it(decided, activation
     asked = decided(True)
     model, (x,) = Feed(activation), INPUTS.args
     expected = model(x)
-    assert use_own_linear(model, INPUTS) == 2
+    assert use_own_linear(model, INPUTS, team_size=1) == 2
     assert {(shape.rows, shape.in_features, shape.out_features) for shape in asked} == {
         (30, 16, 40),
         (30, 40, 16),
@@ -84,14 +84,33 @@ def test_what_is_read_twice_is_not_fused(decided):
             return torch.relu(up) + up
 
     model = Twice(None)
-    use_own_linear(model, INPUTS)
+    use_own_linear(model, INPUTS, team_size=1)
     assert graph_of(model)[1] == 0
+
+
+def test_limits_of_a_call_and_names_of_outputs_are_kept(decided):
+    decided(True)
+    packed = pack_linear(torch.randn(40, 16))
+
+    class Limited(nn.Module):
+        def forward(self, x):
+            return nn.functional.gelu(linear(x, packed, out_features=40, low=-1.0)) * 2
+
+    (x,) = INPUTS.args
+    program, fused = graph_of(Limited())
+    assert fused == 0
+    torch.testing.assert_close(program.module()(x), Limited()(x))
+    model = nn.Sequential(nn.Linear(16, 8), nn.ReLU()).eval()
+    use_own_linear(model, INPUTS, team_size=1)
+    program, fused = graph_of(model)
+    assert fused == 0
+    program.validate()
 
 
 def test_a_layer_that_is_not_faster_is_torchs(decided):
     decided(False)
     model = Feed(nn.GELU())
-    assert use_own_linear(model, INPUTS) == 0
+    assert use_own_linear(model, INPUTS, team_size=1) == 0
     assert type(model.up) is nn.Linear
 
 
@@ -101,7 +120,7 @@ def test_layers_that_do_more_than_multiply_are_left_alone(decided):
     hooked.up.register_forward_hook(lambda module, args, output: output * 2)
     nn.utils.parametrizations.weight_norm(normed.up)
     double.up.double()
-    assert use_own_linear(hooked, INPUTS) == use_own_linear(normed, INPUTS) == 1
+    assert [use_own_linear(one, INPUTS, team_size=1) for one in (hooked, normed)] == [1, 1]
     assert not isinstance(hooked.up, OwnLinear)
     assert not isinstance(normed.up, OwnLinear)
 
@@ -110,23 +129,23 @@ def test_layers_that_do_more_than_multiply_are_left_alone(decided):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 return super().forward(x)
 
-    assert use_own_linear(UnderAutocast(nn.GELU()), INPUTS) == 0
+    assert use_own_linear(UnderAutocast(nn.GELU()), INPUTS, team_size=1) == 0
 
 
 def test_a_layer_in_two_places_is_one_layer(decided):
     decided(True)
     layer = nn.Linear(16, 16)
     model = nn.Sequential(layer, nn.ReLU(), layer).eval()
-    assert use_own_linear(model, INPUTS) == 1
+    assert use_own_linear(model, INPUTS, team_size=1) == 1
     assert model[0] is model[2]
 
 
 def test_measuring_gives_an_answer():
-    if not has_linear_kernel(torch.float32):
-        assert LinearShape.of(torch.randn(3, 16), torch.randn(40, 16)) is None
-        return
-    shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16))
-    assert shape.our_kernel_is_faster() in (True, False)
+    shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16), team_size=1)
+    assert (shape is not None) == has_linear_kernel(torch.float32)
+    assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
+    if shape is not None:
+        assert shape.our_kernel_is_faster() in (True, False)
 
 
 def test_a_lowered_model_with_it_is_right_and_can_be_saved(decided, tmp_path):

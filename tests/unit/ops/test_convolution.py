@@ -59,7 +59,7 @@ def test_any_dense_shape(
     batch, channels, out_channels, size, kernel, stride, padding, dtype, has_bias
 ):
     weight = images(out_channels, channels, *kernel, dtype=dtype, seed=1)
-    shape = ConvolutionShape(tuple(weight.shape), stride, padding)
+    shape = ConvolutionShape(tuple(weight.shape), stride=stride, padding=padding)
     bias = torch.randn(out_channels) if has_bias else None
     check(images(batch, channels, *size, dtype=dtype), weight, bias=bias, shape=shape)
 
@@ -77,7 +77,7 @@ def test_any_depthwise_shape(batch, channels, size, kernel, stride, padding, dty
     padding = max(padding, kernel // 2)
     weight = images(channels, 1, kernel, kernel, dtype=dtype, seed=1)
     shape = ConvolutionShape(
-        tuple(weight.shape), (stride, stride), (padding, padding), groups=channels
+        tuple(weight.shape), stride=(stride, stride), padding=(padding, padding), groups=channels
     )
     bias = torch.randn(channels)
     check(images(batch, channels, *size, dtype=dtype), weight, bias=bias, shape=shape)
@@ -135,7 +135,7 @@ def test_a_team_divides_pixels_or_channels(channels, groups, num_threads):
     torch.set_num_threads(num_threads)
     try:
         weight = images(96, channels // groups, 3, 3, seed=1)
-        shape = ConvolutionShape(tuple(weight.shape), (2, 2), (1, 1), groups=groups)
+        shape = ConvolutionShape(tuple(weight.shape), stride=(2, 2), padding=(1, 1), groups=groups)
         for size in (56, 7, 1):
             check(images(1, channels, size, size), weight, shape=shape)
     finally:
@@ -156,11 +156,58 @@ def test_an_image_smaller_than_the_kernel_is_refused():
         (images(1, 8, 4, 4), {"residual": images(1, 8, 4, 5)}, "residual must be as the output"),
         (images(1, 8, 4, 4), {"bias": torch.zeros(7)}, "bias must be 8 adjacent numbers"),
         (images(1, 8, 4, 4, dtype=torch.bfloat16), {}, "packed must be what"),
+        (images(1, 8, 4, 4, dtype=torch.float64), {}, "packed must be what"),
+        (images(1, 8, 4, 4), {"residual": torch.zeros(1, 1, 1, 1)}, "residual must be as the"),
     ],
 )
 def test_what_does_not_fit_is_refused(x, options, reason):
     shape = ConvolutionShape((8, 8, 3, 3), padding=(1, 1))
-    if not has_convolution_kernel(x.dtype, shape):
-        pytest.skip("torch checks by itself")
     with pytest.raises(RuntimeError, match=reason):
         convolution(x, pack_convolution(images(8, 8, 3, 3)), shape=shape, **options)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [{"stride": (0, 1)}, {"padding": (-1, 0)}, {"dilation": (-1, 1)}, {"groups": 0}],
+)
+def test_a_shape_that_no_layer_has_is_refused(geometry):
+    shape = ConvolutionShape((8, 8, 3, 3), **geometry)
+    with pytest.raises(RuntimeError, match="sizes must be those of a Conv2d"):
+        convolution(images(1, 8, 4, 4), pack_convolution(images(8, 8, 3, 3)), shape=shape)
+    with pytest.raises(RuntimeError, match="sizes must be those of a Conv2d"):
+        has_convolution_kernel(torch.float32, shape)
+
+
+def test_a_weight_of_another_shape_is_not_read():
+    shape = ConvolutionShape((64, 32, 3, 3), padding=(1, 1), groups=2)
+    with pytest.raises(RuntimeError, match="packed must be what"):
+        convolution(images(1, 64, 4, 4), pack_convolution(images(1, 1, 1, 1)), shape=shape)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_gradients_are_torchs(groups):
+    weight = images(8, 8 // groups, 3, 3, seed=1)
+    shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1), groups=groups)
+    x = images(1, 8, 5, 5).requires_grad_()
+    convolution(x, pack_convolution(weight, groups), shape=shape, low=0.0).sum().backward()
+    actual, x.grad = x.grad, None
+    torch.nn.functional.conv2d(x, weight, padding=1, groups=groups).relu().sum().backward()
+    torch.testing.assert_close(actual, x.grad)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_under_autocast_the_weight_decides(groups):
+    weight = images(8, 8 // groups, 3, 3, seed=1)
+    shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1), groups=groups)
+    x = images(1, 8, 5, 5)
+    packed = pack_convolution(weight, groups)
+    expected = convolution(x, packed, shape=shape)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = convolution(x.bfloat16(), packed, shape=shape, residual=torch.zeros_like(expected))
+    torch.testing.assert_close(actual.float(), expected, rtol=0.02, atol=0.1)
+
+
+def test_the_operator_keeps_its_promises_to_the_compiler():
+    sizes = [8, 8, 3, 3], [2, 1], [1, 0], [1, 2], 1
+    args = images(2, 8, 7, 9), pack_convolution(images(8, 8, 3, 3)), None, None, *sizes, 0.0, None
+    torch.library.opcheck(torch.ops.corestream.convolution.default, args)

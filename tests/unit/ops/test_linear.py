@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corestream.ops import has_linear_kernel, linear, pack_linear
+from corestream.ops import linear, pack_linear
 
 DTYPES = [torch.float32, torch.bfloat16]
 # Of the largest result: sums in another order, and what rounding to bf16 costs.
@@ -125,9 +125,9 @@ def test_the_operator_keeps_its_promises_to_the_compiler():
         ({"bias": torch.zeros(5).bfloat16()}, "bias must be 5 adjacent numbers"),
         ({"residual": torch.zeros(4, 4)}, "residual must be as the output"),
         ({"input": torch.zeros(4, 9).bfloat16()}, "packed must be what pack_convolution makes"),
+        ({"input": torch.zeros(4, 6).double()}, "packed must be what pack_convolution makes"),
     ],
 )
-@pytest.mark.skipif(not has_linear_kernel(torch.float32), reason="torch checks by itself")
 def test_what_does_not_fit_is_refused(change, reason):
     x, weight, bias = operands((4, 6), 5)
     options = {"out_features": 5, "bias": bias} | change
@@ -164,3 +164,23 @@ def test_a_cpu_without_the_kernels_leaves_it_to_torch():
     subprocess.run(
         program, check=True, env={"ATEN_CPU_CAPABILITY": "avx2", "PATH": "/usr/bin:/bin"}
     )
+
+
+def test_no_features_leave_the_bias():
+    bias = torch.randn(5)
+    actual = linear(torch.zeros(2, 0), pack_linear(torch.zeros(5, 0)), out_features=5, bias=bias)
+    assert torch.equal(actual, bias.expand(2, 5))
+
+
+def test_a_vector_is_no_weight():
+    with pytest.raises(ValueError, match="weight must have 2 dims; got 1"):
+        pack_linear(torch.zeros(5))
+
+
+def test_under_autocast_the_weight_decides():
+    x, weight, bias = operands((4, 6), 5)
+    packed = pack_linear(weight)
+    expected = linear(x, packed, out_features=5, bias=bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = linear(x.bfloat16(), packed, out_features=5, bias=bias)
+    torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.05)
