@@ -40,9 +40,6 @@ CONVOLUTIONS = (
     (8, 256, 14, 256, 3, 1, 1),
 )
 
-CALLS = 50
-ONE_TAP = [0, 0], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
-
 _Call = Callable[[], object]
 
 
@@ -106,43 +103,28 @@ def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
 
 
-class _Chain(torch.nn.Module):
-    """Convolutions of one pixel after one another: nothing but the way to the kernels."""
-
-    def __init__(self, *, is_ours: bool) -> None:
-        super().__init__()
-        self.is_ours = is_ours
-        weight = torch.eye(16)[:, :, None, None]
-        self.ours = pack_convolution(weight)
-        self.theirs = _onednn()._reorder_convolution_weight(weight, *ONE_TAP, [1, 16, 1, 1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for _ in range(CALLS):
-            if self.is_ours:
-                x = convolution(x, self.ours, shape=ConvolutionShape((16, 16, 1, 1)), low=0.0)
-            else:
-                x = _onednn()._convolution_pointwise(x, self.theirs, None, *ONE_TAP, "relu", [], "")
-        return x
-
-
 def _calls(effort: Effort) -> Row:
-    """What a convolution costs beside its work, in a TorchScript graph."""
+    """What a convolution costs beside its work: of one pixel, from Python."""
     x = torch.randn(1, 16, 1, 1).contiguous(memory_format=torch.channels_last)
-    trace: Any = torch.jit.trace
-    chains = {name: _Chain(is_ours=name == "ours").eval() for name in ("oneDNN", "ours")}
-    scripts = {name: torch.jit.freeze(trace(chain, (x,))) for name, chain in chains.items()}
+    weight = torch.eye(16)[:, :, None, None]
+    shape, ours = ConvolutionShape((16, 16, 1, 1)), pack_convolution(weight)
+    options = [0, 0], [1, 1], [1, 1], 1  # padding, stride, dilation, groups
+    theirs = _onednn()._reorder_convolution_weight(weight, *options, list(x.shape))
+    calls: dict[str, _Call] = {
+        "oneDNN": lambda: _onednn()._convolution_pointwise(
+            x, theirs, None, *options, "relu", [], ""
+        ),
+        "ours": lambda: convolution(x, ours, shape=shape, low=0.0),
+    }
 
-    def turn(script: Any) -> Callable[[], float]:
-        seconds = effort.seconds / 10
-        return lambda: statistics.median(time_for(lambda: script(x), seconds=seconds)) / CALLS
+    def turn(call: _Call) -> Callable[[], float]:
+        return lambda: statistics.median(time_for(call, seconds=effort.seconds / 10))
 
     turns = interleave(
-        {name: turn(script) for name, script in scripts.items()},
-        rounds=effort.rounds * effort.processes,
+        {name: turn(call) for name, call in calls.items()}, rounds=effort.rounds * effort.processes
     )
     notes = {name: f"{statistics.median(taken) * 1e6:.1f} us" for name, taken in turns.items()}
-    name = "a call in a TorchScript graph"
-    return Row(name, ratios(turns["oneDNN"], turns["ours"]), "×", None, notes)
+    return Row("a call", ratios(turns["oneDNN"], turns["ours"]), "×", None, notes)
 
 
 def _onednn() -> Any:
