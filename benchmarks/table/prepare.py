@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from benchmarks import zoo
+from benchmarks.models import DTYPES
 from benchmarks.table.job import write_arrays
-from corestream.measure import ModelInputs, default_tolerance, tolerance_in
+from corestream.measure import ModelInputs, tolerance_in
 
 
 def prepare(model_name: str, folder: Path, *, batches: list[int]) -> None:
@@ -27,10 +28,8 @@ def prepare(model_name: str, folder: Path, *, batches: list[int]) -> None:
             expected = model(*inputs)
         write_arrays(folder / f"expected-{batch}.npz", [expected.numpy()])
         tolerances[str(batch)] = {
-            "fp32": default_tolerance(torch.float32),
-            "bf16": tolerance_in(
-                model, ModelInputs(inputs, {}), expected=expected, dtype=torch.bfloat16
-            ),
+            name: tolerance_in(model, ModelInputs(inputs, {}), expected=expected, dtype=dtype)
+            for name, dtype in DTYPES.items()
         }
     facts = {
         "tolerances": tolerances,

@@ -34,10 +34,11 @@ class Probe:
         computed_in = lowest_precision(self.expected, self.inputs.tensors(), dtype)
         return compare(actual, self.expected, dtype=computed_in, tolerance=tolerance)
 
-    def limit_of(self, model: nn.Module, *, dtype: torch.dtype) -> float:
-        """What a result may differ by for those who asked for `dtype`."""
+    def limit_of(self, model: nn.Module, *, dtype: torch.dtype | None) -> float:
+        """What a result may differ by for those who asked for `dtype`, or who have the model's."""
         # The model's own dtype may be lower.
-        allowed = default_tolerance(lowest_precision(self.expected, self.inputs.tensors(), dtype))
+        lowest = lowest_precision(self.expected, self.inputs.tensors(), dtype)
+        allowed, dtype = default_tolerance(lowest), dtype or lowest
         own = tolerance_in(model, self.inputs, expected=self.expected, dtype=dtype)
         return max(allowed, own)
 

@@ -81,3 +81,19 @@ def test_a_model_that_is_broken_in_the_dtype_gets_no_limit_of_its_own(inputs):
     expected = torch.full((8, 4), torch.nan)
     limit = tolerance_in(model, inputs, expected=expected, dtype=torch.bfloat16)
     assert limit == default_tolerance(torch.bfloat16)
+
+
+class Cancels(torch.nn.Module):
+    """Loses digits in float32: what is left of two large numbers."""
+
+    def forward(self, x):
+        return (x * 1000 + 1 / 3) - x * 1000
+
+
+def test_a_model_that_loses_digits_in_float32_may_be_as_far_off():
+    inputs = ModelInputs((torch.linspace(1, 2, 50),), {})
+    expected = Cancels()(*inputs.args)
+    limit = tolerance_in(Cancels(), inputs, expected=expected, dtype=torch.float32)
+    assert 1e-4 < limit <= 0.01
+    plain = tolerance_in(torch.nn.ReLU(), inputs, expected=inputs.args[0], dtype=torch.float32)
+    assert plain == default_tolerance(torch.float32)
