@@ -14,6 +14,7 @@ from benchmarks.peers.torch_job import DTYPES, load_inputs, load_model, make_run
 from benchmarks.table.job import Job, quiet, wait_for_others
 from benchmarks.table.runner import Runner
 from corestream.lowering.api import lower
+from corestream.lowering.model import LoweredModule
 from corestream.onednn import keep_tensor_memory
 
 
@@ -37,7 +38,17 @@ def load(job: Job, *, backend: str = "auto") -> Runner:
     module = corestream.MultiStreamModule(lowered, job.num_streams, pool)
     with torch.inference_mode():
         module.warm_up(*inputs)
-    return make_runner(module, inputs, notes={"backend": lowered.backend})
+    return make_runner(module, inputs, notes=_notes(lowered))
+
+
+def _notes(lowered: LoweredModule) -> dict[str, str]:
+    """What was kept, and what each candidate took."""
+    candidates = lowered.report.candidates
+    times = {one.name: one.median_ms for one in candidates if one.median_ms is not None}
+    measured = ", ".join(f"{name} {ms:.3g} ms" for name, ms in times.items())
+    chosen = lowered.report.chosen
+    backend = f"{chosen.backend}, {chosen.variant}" if chosen.variant else chosen.backend
+    return {"backend": backend, "measured": measured}
 
 
 @contextmanager

@@ -128,7 +128,9 @@ def test_stock_and_corestream_compute_the_same_and_are_timed_in_every_round(prep
         assert len(result["seconds"]) == 2
         assert all(seconds > 0 for seconds in result["seconds"])
     assert found["corestream"]["error"] < 1e-4
-    assert found["corestream"]["notes"] == {"backend": "torchscript"}
+    notes = found["corestream"]["notes"]
+    assert notes["backend"].startswith("torchscript")
+    assert "torchscript" in notes["measured"]
 
 
 @pytest.mark.needs_build
