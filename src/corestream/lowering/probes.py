@@ -34,6 +34,10 @@ class Probe:
         computed_in = lowest_precision(self.expected, self.inputs.tensors(), dtype)
         return compare(actual, self.expected, dtype=computed_in, tolerance=tolerance)
 
+    def num_elements(self) -> int:
+        """How large the inputs are."""
+        return sum(tensor.numel() for tensor in self.inputs.tensors())
+
     def limit_of(self, model: nn.Module, *, dtype: torch.dtype | None) -> float:
         """What a result may differ by for those who asked for `dtype`, or who have the model's."""
         # The model's own dtype may be lower.
