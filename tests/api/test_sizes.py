@@ -15,8 +15,11 @@ MAX_POSITIONAL = 2
 PYTHON_FOLDERS = ("src", "tests", "benchmarks", "examples", "scripts")
 CPP_FOLDERS = ("csrc", "include", "tests", "examples")
 
-# Called as the class that it replaces is: programs are to change their import, not their calls.
+# Called as what they replace is: programs are to change their import, not their calls; and what
+# takes the arguments of a call of torch's as they come.
 DROP_INS = {
+    ("src/corestream/lowering/own_calls.py", "of"),
+    ("src/corestream/lowering/own_calls.py", "with_norm"),
     ("src/corestream/ops/attention.py", "attention"),
     ("src/corestream/runtime/streams.py", "__init__"),
 }

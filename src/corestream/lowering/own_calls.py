@@ -184,7 +184,7 @@ def has_own_convolution(layer: nn.Conv2d) -> bool:
 
 
 def limits_of(
-    function: Callable[..., Any], rest: tuple[Any, ...], options: dict[str, Any]
+    function: Callable[..., Any], *, rest: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[float, float] | None:
     """(least, largest) of a call that does nothing but limit its first argument; else None.
 

@@ -101,7 +101,7 @@ class _Calls(TorchFunctionMode):
                 return self._with_norm(func, args, kwargs)
             if kind == _SUM:
                 return self._with_sum(args, kwargs)
-            known, limits = self._open(args[0]), limits_of(func, args[1:], kwargs)
+            known, limits = self._open(args[0]), limits_of(func, rest=args[1:], options=kwargs)
             return known.limited(*limits) if known is not None and limits is not None else None
 
     def _open(self, tensor: Any) -> OwnCall | None:
