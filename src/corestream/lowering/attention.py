@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from corestream.lowering.kernel_times import is_ours_faster
 from corestream.lowering.sizes import are_equal, not_traced
-from corestream.measure.timing import compare_times
 from corestream.ops.attention import attention, has_attention_kernel
 
 _ROUNDS = 50
-_BUDGET_S = 0.5
 _MARGIN = 0.95
 
 
@@ -60,18 +59,12 @@ class _Shape:
             torch.randn(1, rows, self.heads, self.head_size).to(self.dtype).transpose(1, 2)
             for rows in (self.queries, self.keys, self.keys)
         )
-        timings = compare_times(
-            {
-                "ours": lambda: attention(query, key, value),
-                "torch": lambda: nn.functional.scaled_dot_product_attention(query, key, value),
-            },
+        return is_ours_faster(
+            lambda: attention(query, key, value),
+            {"torch": lambda: nn.functional.scaled_dot_product_attention(query, key, value)},
             rounds=_ROUNDS,
-            min_time_s=0.0,
-            budget_s=_BUDGET_S,
+            margin=_MARGIN,
         )
-        # Not medians: a machine that compiles beside this leaves few calls alone.
-        ours, torchs = (min(timings[name].samples_s) for name in ("ours", "torch"))
-        return ours < _MARGIN * torchs
 
 
 @dataclass(frozen=True)

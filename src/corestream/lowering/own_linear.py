@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from corestream.cpu.pool import CPUPool
+from corestream.lowering.kernel_times import is_ours_faster
 from corestream.measure.inputs import ModelInputs
-from corestream.measure.timing import compare_times
 from corestream.ops.linear import has_linear_kernel, linear, pack_linear
 from corestream.runtime.pin import pin
 
 _ROUNDS = 30
-_BUDGET_S = 0.5
 # A tie is torch's: compilers know more about its operators.
 _MARGIN = 0.98
 
@@ -63,19 +62,18 @@ class LinearShape:
         x = torch.randn(self.rows, self.in_features).to(self.dtype)
         weight = torch.randn(self.out_features, self.in_features).to(self.dtype)
         ours = pack_linear(weight)
-        calls: dict[str, Callable[[], Any]] = {
-            "ours": lambda: linear(x, ours, out_features=self.out_features),
-            "torch": lambda: nn.functional.linear(x, weight),
-        }
+        others: dict[str, Callable[[], Any]] = {"torch": lambda: nn.functional.linear(x, weight)}
         if _has_onednn():
             # What compiled graphs call.
             onednn: Any = torch.ops.mkldnn
             theirs = onednn._reorder_linear_weight(weight, self.rows)
-            calls["packed"] = lambda: onednn._linear_pointwise(x, theirs, None, "none", [], "")
-        timings = compare_times(calls, rounds=_ROUNDS, min_time_s=0.0, budget_s=_BUDGET_S)
-        # Not medians: a machine that compiles beside this leaves few calls alone.
-        best = {name: min(timing.samples_s) for name, timing in timings.items()}
-        return best.pop("ours") < _MARGIN * min(best.values())
+            others["packed"] = lambda: onednn._linear_pointwise(x, theirs, None, "none", [], "")
+        return is_ours_faster(
+            lambda: linear(x, ours, out_features=self.out_features),
+            others,
+            rounds=_ROUNDS,
+            margin=_MARGIN,
+        )
 
 
 class OwnLinear(nn.Module):

@@ -1,0 +1,32 @@
+"""Which of two kernels is faster, found while a model is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from corestream.measure.timing import compare_times
+
+_BUDGET_S = 0.5
+
+
+def is_ours_faster(
+    ours: Callable[[], Any],
+    others: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    margin: float,
+) -> bool:
+    """Times the calls in turn on the calling thread.
+
+    Args:
+        ours: Our kernel.
+        others: Those that it has to beat.
+        rounds: Calls of each at most.
+        margin: The share of the best of the others that ours may take.
+    """
+    calls = {"ours": ours, **others}
+    timings = compare_times(calls, rounds=rounds, min_time_s=0.0, budget_s=_BUDGET_S)
+    # Not medians: a machine that compiles beside this leaves few calls alone.
+    best = {name: min(timing.samples_s) for name, timing in timings.items()}
+    return best.pop("ours") < margin * min(best.values())
