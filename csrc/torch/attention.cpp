@@ -14,6 +14,7 @@
 #include "attention_kernel.h"
 #include "cpu_kernels.h"
 #include "openmp.h"
+#include "operands.h"
 
 namespace corestream {
 namespace {
@@ -197,11 +198,7 @@ auto& attention_operator() {
 at::Tensor attention_autograd(const at::Tensor& query, const at::Tensor& key,
                               const at::Tensor& value, const std::optional<at::Tensor>& mask,
                               std::optional<double> scale) {
-  const bool needs_gradient =
-      at::GradMode::is_enabled() &&
-      (query.requires_grad() || key.requires_grad() || value.requires_grad() ||
-       (mask.has_value() && mask->defined() && mask->requires_grad()));
-  if (needs_gradient) {
+  if (needs_gradient({query, key, value, mask})) {
     check_operands(query, key, value);
     return attention_of_torch(query, key, value, mask, scale);
   }

@@ -4,10 +4,10 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 
 #include "convolution_team.h"
+#include "operands.h"
 
 namespace corestream {
 namespace {
@@ -16,8 +16,11 @@ bool are_all(at::IntArrayRef sizes, int64_t at_least) {
   return std::all_of(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= at_least; });
 }
 
-int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
+// Of the rows (dim 0) or columns (dim 1), of which the input has `size`.
+template <typename Size>
+Size output_size(const Size& size, const ConvolutionShape& shape, int64_t dim) {
+  const int64_t reach = shape.dilation[dim] * (shape.weight[dim + 2] - 1) + 1;
+  return (size + 2 * shape.padding[dim] - reach) / shape.stride[dim] + 1;
 }
 
 // Channels next to each other, pixels at one distance: a slice of channels is so.
@@ -65,9 +68,8 @@ Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
   c.pad_width = shape.padding[1];
   c.dilation_height = shape.dilation[0];
   c.dilation_width = shape.dilation[1];
-  c.out_height =
-      output_size(c.height, c.kernel_height, c.stride_height, c.pad_height, c.dilation_height);
-  c.out_width = output_size(c.width, c.kernel_width, c.stride_width, c.pad_width, c.dilation_width);
+  c.out_height = output_size(c.height, shape, 0);
+  c.out_width = output_size(c.width, shape, 1);
   return c;
 }
 
@@ -92,27 +94,12 @@ void check_operands(const at::Tensor& input, const at::Tensor& packed,
   check_packed(packed, bias, shape.weight, shape.groups, input.scalar_type());
 }
 
-std::array<c10::SymInt, 4> output_sizes(const at::Tensor& input, const ConvolutionShape& shape) {
-  const auto size = [&](int64_t dim) {
-    return (input.sym_size(dim + 2) + 2 * shape.padding[dim] -
-            shape.dilation[dim] * (shape.weight[dim + 2] - 1) - 1) /
-               shape.stride[dim] +
-           1;
-  };
-  return {input.sym_size(0), shape.weight[0], size(0), size(1)};
-}
-
 void check_output(const Convolution& c, const at::Tensor& input,
                   const std::optional<at::Tensor>& residual) {
   TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
               input.sizes(), "; pad it");
-  if (!is_given(residual)) return;
-  const auto expected = {c.batch, c.out_channels, c.out_height, c.out_width};
-  TORCH_CHECK(residual->sizes() == at::IntArrayRef(expected) &&
-                  residual->scalar_type() == input.scalar_type(),
-              "residual must be as the output, ", at::IntArrayRef(expected), " in ",
-              input.scalar_type(), "; got ", residual->sizes(), " in ", residual->scalar_type(),
-              "; expand or cast it");
+  check_residual(residual, {c.batch, c.out_channels, c.out_height, c.out_width},
+                 input.scalar_type());
 }
 
 at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
@@ -122,8 +109,10 @@ at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
                             std::optional<double>, std::optional<double>) {
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
   check_shape(shape);
-  return at::empty_symint(output_sizes(input, shape), input.options(),
-                          at::MemoryFormat::ChannelsLast);
+  return at::empty_symint(
+      {input.sym_size(0), weight_size[0], output_size(input.sym_size(2), shape, 0),
+       output_size(input.sym_size(3), shape, 1)},
+      input.options(), at::MemoryFormat::ChannelsLast);
 }
 
 auto& convolution_operator() {

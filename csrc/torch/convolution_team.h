@@ -1,12 +1,7 @@
 // Runs a convolution's kernel on the calling thread's team.
 #pragma once
 
-#include <ATen/Functions.h>
-
-#include <algorithm>
-#include <initializer_list>
-#include <limits>
-#include <optional>
+#include <c10/core/ScalarType.h>
 
 #include "convolution_kernel.h"
 
@@ -14,37 +9,6 @@ namespace corestream {
 
 // Null if this CPU has none for elements of that type.
 ConvolutionKernel convolution_kernel(c10::ScalarType dtype, bool is_depthwise);
-
-// Absent limits are not infinite in an operator's arguments: what AOTInductor writes of its calls
-// is JSON, which has no infinity.
-inline float low_limit(std::optional<double> low) {
-  return static_cast<float>(low.value_or(-std::numeric_limits<double>::infinity()));
-}
-inline float high_limit(std::optional<double> high) {
-  return static_cast<float>(high.value_or(std::numeric_limits<double>::infinity()));
-}
-inline at::Tensor limited(const at::Tensor& values, std::optional<double> low,
-                          std::optional<double> high) {
-  if (!low.has_value() && !high.has_value()) return values;
-  const auto scalar = [](std::optional<double> limit) {
-    return limit.has_value() ? std::optional<at::Scalar>(*limit) : std::nullopt;
-  };
-  return at::clamp(values, scalar(low), scalar(high));
-}
-
-inline bool is_given(const std::optional<at::Tensor>& tensor) {
-  return tensor.has_value() && tensor->defined();
-}
-inline std::optional<at::Tensor> cast_to(const std::optional<at::Tensor>& tensor,
-                                         c10::ScalarType dtype) {
-  return is_given(tensor) ? std::optional<at::Tensor>(tensor->to(dtype)) : std::nullopt;
-}
-inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tensors) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(tensors.begin(), tensors.end(), [](const std::optional<at::Tensor>& tensor) {
-           return is_given(tensor) && tensor->requires_grad();
-         });
-}
 
 // There must be a kernel.
 void run_convolution(const Convolution& convolution, c10::ScalarType dtype, bool is_depthwise);

@@ -3,12 +3,12 @@
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 
 #include "convolution.h"
 #include "convolution_team.h"
+#include "operands.h"
 
 namespace corestream {
 namespace {
@@ -46,10 +46,7 @@ void check(const at::Tensor& input, const at::Tensor& packed, const at::Tensor& 
            const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual) {
   const std::array<int64_t, 4> sizes{output.size(-1), input.size(-1), 1, 1};
   check_packed(packed, bias, sizes, /*groups=*/1, input.scalar_type());
-  TORCH_CHECK(!is_given(residual) || (residual->sizes() == output.sizes() &&
-                                      residual->scalar_type() == input.scalar_type()),
-              "residual must be as the output, ", output.sizes(), " in ", input.scalar_type(),
-              "; got ", residual->sizes(), " in ", residual->scalar_type(), "; expand or cast it");
+  check_residual(residual, output.sizes(), input.scalar_type());
 }
 
 at::Tensor linear_meta(const at::Tensor& input, const at::Tensor&, const std::optional<at::Tensor>&,

@@ -1,11 +1,9 @@
 // Weights in the order in which the kernels of convolution_kernel.h read them, and back.
 #include <ATen/Functions.h>
 
-#include <cstring>
-#include <vector>
-
 #include "convolution.h"
 #include "convolution_kernel.h"
+#include "operands.h"
 
 namespace corestream {
 namespace {
@@ -118,11 +116,11 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
           packed.numel() == expected && packed.is_contiguous(),
       "packed must be what pack_convolution makes of a weight of ", weight_size, " in ", dtype,
       "; got ", packed.sizes(), " in ", packed.scalar_type(), "; pack the weight in it");
-  if (!bias.has_value() || !bias->defined()) return;
+  if (!is_given(bias)) return;
   TORCH_CHECK(
       bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] && bias->is_contiguous(),
       "bias must be ", weight_size[0], " adjacent numbers in float32; got ", bias->sizes(), " in ",
-      bias->scalar_type());
+      bias->scalar_type(), "; call .float()");
 }
 
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
