@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.measure import Effort, interleave, ratios, time_for
+from benchmarks.measure import Effort, ratios, time_in_turns
 from benchmarks.models import DTYPES
 from benchmarks.report import Report, Row, Target
 from corestream.ops import attention, has_attention_kernel
@@ -26,16 +25,12 @@ def _row(shape: tuple[int, int, int, int], *, dtype: str, effort: Effort) -> Row
         torch.randn(batch, tokens, heads, head_size).to(DTYPES[dtype]).transpose(1, 2)
         for _ in range(3)
     )
-
-    def turn(function: Callable[..., object]) -> Callable[[], float]:
-        seconds = effort.seconds / 10
-        return lambda: statistics.median(
-            time_for(lambda: function(query, key, value), seconds=seconds)
-        )
-
-    turns = interleave(
-        {"torch": turn(scaled_dot_product_attention), "ours": turn(attention)},
-        rounds=effort.rounds * effort.processes,
+    turns = time_in_turns(
+        {
+            "torch": lambda: scaled_dot_product_attention(query, key, value),
+            "ours": lambda: attention(query, key, value),
+        },
+        effort=effort,
     )
     flops = 4.0 * batch * heads * tokens**2 * head_size
     notes = {

@@ -74,6 +74,18 @@ def interleave(subjects: Mapping[str, Callable[[], T]], *, rounds: int) -> dict[
     return results
 
 
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], *, effort: Effort
+) -> dict[str, list[float]]:
+    """Seconds of each call, in turns that are short: the median of each."""
+
+    def turn(call: Callable[[], object]) -> Callable[[], float]:
+        return lambda: statistics.median(time_for(call, seconds=effort.seconds / 10))
+
+    turns = {name: turn(call) for name, call in calls.items()}
+    return interleave(turns, rounds=effort.rounds * effort.processes)
+
+
 def time_calls(function: Callable[[], object], *, calls: int) -> list[float]:
     """Seconds of each of `calls` calls, after a tenth as many that are not counted."""
     for _ in range(max(1, calls // 10)):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Effort, interleave, ratios, time_for
+from benchmarks.measure import Effort, ratios, time_in_turns
 from benchmarks.models import DTYPES
 from benchmarks.report import Report, Row, Target
 from corestream.ops import (
@@ -46,14 +46,7 @@ _Call = Callable[[], object]
 def _row(
     name: str, calls: dict[str, _Call], *, flops: float, has_kernel: bool, effort: Effort
 ) -> Row:
-    seconds = effort.seconds / 10
-
-    def turn(call: _Call) -> Callable[[], float]:
-        return lambda: statistics.median(time_for(call, seconds=seconds))
-
-    turns = interleave(
-        {name: turn(call) for name, call in calls.items()}, rounds=effort.rounds * effort.processes
-    )
+    turns = time_in_turns(calls, effort=effort)
     notes = {
         name: f"{flops / statistics.median(taken) / 1e9:.0f} GFLOP/s"
         for name, taken in turns.items()
@@ -116,13 +109,7 @@ def _calls(effort: Effort) -> Row:
         ),
         "ours": lambda: convolution(x, ours, shape=shape, low=0.0),
     }
-
-    def turn(call: _Call) -> Callable[[], float]:
-        return lambda: statistics.median(time_for(call, seconds=effort.seconds / 10))
-
-    turns = interleave(
-        {name: turn(call) for name, call in calls.items()}, rounds=effort.rounds * effort.processes
-    )
+    turns = time_in_turns(calls, effort=effort)
     notes = {name: f"{statistics.median(taken) * 1e6:.1f} us" for name, taken in turns.items()}
     return Row("a call", ratios(turns["oneDNN"], turns["ours"]), "×", None, notes)
 

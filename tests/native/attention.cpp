@@ -1,6 +1,5 @@
 // The kernels of csrc/torch, on memory that ends where the tensors do: what a sanitizer sees.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "attention_kernel.h"
+#include "elements.h"
 #include "testing.h"
 
 #if defined(__x86_64__)
@@ -16,21 +16,6 @@ namespace corestream {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-bool has_fp32() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("fma");
-}
-
-float value_of(float element) { return element; }
-float value_of(uint16_t element) { return std::bit_cast<float>(uint32_t{element} << 16); }
-
-void store(float& element, float value) { element = value; }
-// Cut off, not rounded: any bf16 will do.
-void store(uint16_t& element, float value) {
-  element = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
-}
 
 // Rows of a tensor, some elements apart, from the `offset`th element of their memory on.
 template <typename Element>
@@ -179,14 +164,14 @@ TEST(fp32_stays_within_its_tensors_and_is_right) {
 }
 
 TEST(bf16_stays_within_its_tensors_and_is_right) {
-  if (has_fp32() && __builtin_cpu_supports("avx512bf16")) {
+  if (has_bf16()) {
     try_shapes<uint16_t>(&attend_bf16_avx512, 2e-2);
   }
 }
 
 TEST(special_values_are_kept) {
   if (has_fp32()) try_special_values<float>(&attend_fp32_avx512);
-  if (has_fp32() && __builtin_cpu_supports("avx512bf16")) {
+  if (has_bf16()) {
     try_special_values<uint16_t>(&attend_bf16_avx512);
   }
 }

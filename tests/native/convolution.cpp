@@ -1,6 +1,5 @@
 // The convolution kernels of csrc/torch, on memory that ends where the tensors do.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -8,28 +7,12 @@
 #include <vector>
 
 #include "convolution_kernel.h"
+#include "elements.h"
 #include "testing.h"
 
 #if defined(__x86_64__)
 namespace corestream {
 namespace {
-
-bool has_fp32() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("fma");
-}
-
-bool has_bf16() { return has_fp32() && __builtin_cpu_supports("avx512bf16"); }
-
-float value_of(float element) { return element; }
-float value_of(uint16_t element) { return std::bit_cast<float>(uint32_t{element} << 16); }
-
-void store(float& element, float value) { element = value; }
-// Cut off, not rounded: any bf16 will do.
-void store(uint16_t& element, float value) {
-  element = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
-}
 
 template <typename Element>
 std::unique_ptr<Element[]> some(int64_t count, std::mt19937& random) {

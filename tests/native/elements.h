@@ -1,0 +1,28 @@
+// Elements of the kernels' tensors, and whether this CPU runs the kernels.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#if defined(__x86_64__)
+namespace corestream {
+
+inline bool has_fp32() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("fma");
+}
+
+inline bool has_bf16() { return has_fp32() && __builtin_cpu_supports("avx512bf16"); }
+
+inline float value_of(float element) { return element; }
+inline float value_of(uint16_t element) { return std::bit_cast<float>(uint32_t{element} << 16); }
+
+inline void store(float& element, float value) { element = value; }
+// Cut off, not rounded: any bf16 will do.
+inline void store(uint16_t& element, float value) {
+  element = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+}
+
+}  // namespace corestream
+#endif
