@@ -48,6 +48,12 @@ def describe() -> dict[str, object]:
     }
 
 
+def computes_bf16() -> bool:
+    """Whether the CPU multiplies bf16 numbers, rather than converting them."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.machine import computes_bf16
 from benchmarks.measure import Effort, ratios, time_in_turns
 from benchmarks.models import DTYPES
 from benchmarks.report import Report, Row, Target
@@ -123,10 +124,12 @@ def _channels_last(image: Tensor, dtype: str) -> Tensor:
 
 
 def run(effort: Effort) -> Report:
+    # Without instructions for bf16, oneDNN does not take it.
+    dtypes = ("fp32", "bf16") if computes_bf16() else ("fp32",)
     with torch.inference_mode():
         rows = [
             measure(shape, dtype=dtype, effort=effort)  # type: ignore[operator]
-            for dtype in ("fp32", "bf16")
+            for dtype in dtypes
             for measure, shapes in ((_linear, LINEAR), (_convolution, CONVOLUTIONS))
             for shape in shapes
         ]

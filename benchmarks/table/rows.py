@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.machine import CPUTime, describe, now
+from benchmarks.machine import CPUTime, computes_bf16, describe, now
 from benchmarks.table.contest import Effort, Show, measure
 from benchmarks.table.entrants import PEAK, PEAK_ENTRANT, Entrant
 from benchmarks.table.job import Job, Mode
@@ -42,12 +40,6 @@ class Row:
 
 def _plain(name: str) -> str:
     return "".join(char if char.isalnum() else "-" for char in name.lower())
-
-
-def computes_bf16() -> bool:
-    """Whether the CPU multiplies bf16 numbers, rather than converting them."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
 
 
 class Bench:

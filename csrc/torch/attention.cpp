@@ -26,6 +26,7 @@ constexpr int64_t kMostKeys = 4096;
 #if defined(__x86_64__)
 AttentionKernel kernel_for(at::ScalarType dtype) {
   if (dtype == at::kFloat && has_avx512()) return &attend_fp32_avx512;
+  if (dtype == at::kFloat && has_avx2()) return &attend_fp32_avx2;
   if (dtype == at::kBFloat16 && has_avx512_bf16()) return &attend_bf16_avx512;
   return nullptr;
 }

@@ -1,5 +1,5 @@
-// Compiled for AVX-512 BF16, too (CMakeLists.txt); called where the CPU has it.
-#include "attention_avx512.h"
+// Compiled for AVX-512 BF16, too (cmake/kernels.cmake); called where the CPU has it.
+#include "attention_simd.h"
 
 namespace corestream {
 namespace {

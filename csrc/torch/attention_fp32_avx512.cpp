@@ -1,5 +1,5 @@
-// Compiled for AVX-512 F, BW, DQ and VL (CMakeLists.txt); called where the CPU has them.
-#include "attention_avx512.h"
+// Compiled for AVX-512 F, BW, DQ and VL (cmake/kernels.cmake); called where the CPU has them.
+#include "attention_simd.h"
 
 namespace corestream {
 

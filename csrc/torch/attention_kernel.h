@@ -1,6 +1,6 @@
 // The attention of one head, as kernels for an instruction set compute it. Free of ATen and of the
-// standard library's templates: what a file compiled for AVX-512 shares with others, the linker
-// might take from it.
+// standard library's templates: what a file compiled for an instruction set shares with others,
+// the linker might take from it.
 #pragma once
 
 #include <cstddef>
@@ -43,6 +43,8 @@ static constexpr size_t attention_workspace_bytes(int64_t num_keys, int64_t head
 }
 
 #if defined(__x86_64__)
+// AVX2 and FMA.
+void attend_fp32_avx2(const HeadAttention& head);
 // AVX-512 F, BW, DQ and VL; the second also AVX-512 BF16.
 void attend_fp32_avx512(const HeadAttention& head);
 void attend_bf16_avx512(const HeadAttention& head);

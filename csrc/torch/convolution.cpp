@@ -160,8 +160,7 @@ at::Tensor convolution_autocast(const at::Tensor& input, const at::Tensor& packe
 bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape) {
   check_shape(shape);
   const int64_t height = shape.weight[2], width = shape.weight[3];
-  const bool has_kernel = convolution_kernel(dtype, shape.is_depthwise()) != nullptr;
-  if (!has_kernel || height * width > kMostTaps) return false;
+  if (!convolution_kernel(dtype, shape.is_depthwise()) || height * width > kMostTaps) return false;
   if (shape.is_depthwise()) {
     return height == width && has_depthwise_kernel(height, shape.stride[0]) &&
            shape.stride[0] == shape.stride[1] && shape.dilation[0] == 1 && shape.dilation[1] == 1;
@@ -179,7 +178,8 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
   check_operands(input, packed, bias, shape);
   check_output(describe(input, shape), input, residual);
-  if (!has_convolution_kernel(input.scalar_type(), shape)) {
+  if (!has_convolution_kernel(input.scalar_type(), shape) ||
+      !is_packed_here(packed, input.scalar_type(), shape.is_depthwise())) {
     return by_torch(input, packed, bias, residual, shape, low, high);
   }
   at::Tensor image = with_plain_pixels(input);

@@ -26,11 +26,14 @@ struct ConvolutionShape {
 bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape);
 at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups);
 
+// Whether this CPU has a kernel that reads what was packed: each has its panels' width.
+bool is_packed_here(const at::Tensor& packed, at::ScalarType dtype, bool is_depthwise);
+
 // Refuses what pack_convolution does not make of such a weight, and a bias that is not float32.
 void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bias,
                   at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype);
 
-// The reverse of pack_convolution, for a CPU without the kernel.
+// The reverse of pack_convolution, on any CPU, for one without the kernel.
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
                               at::ScalarType dtype);
 

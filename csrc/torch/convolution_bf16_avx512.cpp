@@ -1,5 +1,5 @@
-// Compiled for AVX-512 BF16, too (cmake/avx512.cmake); called where the CPU has it.
-#include "depthwise_avx512.h"
+// Compiled for AVX-512 BF16, too (cmake/kernels.cmake); called where the CPU has it.
+#include "depthwise_simd.h"
 
 namespace corestream {
 

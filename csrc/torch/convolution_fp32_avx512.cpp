@@ -1,5 +1,5 @@
-// Compiled for AVX-512 F, BW, DQ and VL (cmake/avx512.cmake); called where the CPU has it.
-#include "depthwise_avx512.h"
+// Compiled for AVX-512 F, BW, DQ and VL (cmake/kernels.cmake); called where the CPU has it.
+#include "depthwise_simd.h"
 
 namespace corestream {
 

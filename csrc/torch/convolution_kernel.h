@@ -5,13 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 
-// What a file compiled for AVX-512 has of it is inlined, and not for the linker to give to others.
+// What a file compiled for an instruction set has of it is inlined, and not for the linker to give
+// to others.
 #define CORESTREAM_KERNEL_INLINE [[gnu::always_inline]] constexpr
 
 namespace corestream {
 
 constexpr int64_t kVector = 16;
-constexpr int64_t kPanelVectors = 4;
+// Of which kernels for AVX-512 have so many in a panel, at most; those for AVX2 have one.
+constexpr int64_t kWidestPanel = 4;
 // With fewer, the columns of a kernel's row are read as one run: loops over three channels are all
 // overhead.
 constexpr int64_t kFewChannels = 8;
@@ -27,15 +29,14 @@ CORESTREAM_KERNEL_INLINE int64_t num_runs(int64_t channels, int64_t kernel_heigh
   return channels < kFewChannels ? kernel_height : kernel_height * kernel_width;
 }
 
-// Output channels in vectors of 16, and these in panels of up to four, as even as can be: nine
-// vectors are 3 + 3 + 3, since a panel of one uses a third of the multipliers.
+// Output channels in vectors of 16, and these in panels of up to `most`, as even as can be: of
+// four, nine vectors are 3 + 3 + 3, since a panel of one uses a third of AVX-512's multipliers.
 struct Panels {
   int64_t vectors;
   int64_t count;
 
-  [[gnu::always_inline]] explicit constexpr Panels(int64_t channels)
-      : vectors((channels + kVector - 1) / kVector),
-        count((vectors + kPanelVectors - 1) / kPanelVectors) {}
+  [[gnu::always_inline]] constexpr Panels(int64_t channels, int64_t most)
+      : vectors((channels + kVector - 1) / kVector), count((vectors + most - 1) / most) {}
 
   // The first vector of a panel; of the one past the last, the number of vectors.
   CORESTREAM_KERNEL_INLINE int64_t start(int64_t panel) const {
@@ -80,13 +81,21 @@ struct Piece {
   int64_t begin_panel, end_panel;
 };
 
-using ConvolutionKernel = void (*)(const Convolution&, const Piece&);
+struct ConvolutionKernel {
+  void (*run)(const Convolution&, const Piece&) = nullptr;
+  int64_t panel_vectors = kWidestPanel;  // of the widest; weights of depthwise layers have none
+
+  explicit operator bool() const { return run != nullptr; }
+};
 
 CORESTREAM_KERNEL_INLINE bool has_depthwise_kernel(int64_t kernel, int64_t stride) {
   return (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2);
 }
 
 #if defined(__x86_64__)
+// AVX2 and FMA.
+void convolve_dense_fp32_avx2(const Convolution& convolution, const Piece& piece);
+void convolve_depthwise_fp32_avx2(const Convolution& convolution, const Piece& piece);
 // AVX-512 F, BW, DQ and VL; the others also AVX-512 BF16.
 void convolve_dense_fp32_avx512(const Convolution& convolution, const Piece& piece);
 void convolve_depthwise_fp32_avx512(const Convolution& convolution, const Piece& piece);

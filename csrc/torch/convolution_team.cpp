@@ -35,8 +35,8 @@ std::pair<int64_t, int64_t> share(int64_t count, int member, int members) {
   return {count * member / members, count * (member + 1) / members};
 }
 
-void run_dense(const Convolution& c, ConvolutionKernel kernel) {
-  const Panels panels(c.out_channels);
+void run_dense(const Convolution& c, const ConvolutionKernel& kernel) {
+  const Panels panels(c.out_channels, kernel.panel_vectors);
   const int64_t work = c.num_pixels() * c.out_channels * c.channels * c.num_taps();
   const Team team = team_for(c, panels.count, work);
   run_on_team(team.size, [&](int member) {
@@ -44,11 +44,11 @@ void run_dense(const Convolution& c, ConvolutionKernel kernel) {
                                                   : share(c.num_pixels(), member, team.size);
     const auto [first, last] = team.divides_panels ? share(panels.count, member, team.size)
                                                    : std::pair<int64_t, int64_t>{0, panels.count};
-    kernel(c, {begin, end, first, last});
+    kernel.run(c, {begin, end, first, last});
   });
 }
 
-void run_depthwise(const Convolution& c, ConvolutionKernel kernel) {
+void run_depthwise(const Convolution& c, const ConvolutionKernel& kernel) {
   const int64_t rows = c.batch * c.out_height;
   // A multiplication takes as long as several of a dense one, which has more in registers.
   const int64_t work = 8 * c.num_pixels() * c.channels * c.num_taps();
@@ -57,7 +57,7 @@ void run_depthwise(const Convolution& c, ConvolutionKernel kernel) {
       static_cast<int>(std::clamp<int64_t>(std::min(work / kLeastWork, rows), 1, available));
   run_on_team(members, [&](int member) {
     const auto [begin, end] = share(rows, member, members);
-    kernel(c, {begin, end, 0, 0});
+    kernel.run(c, {begin, end, 0, 0});
   });
 }
 
@@ -66,13 +66,17 @@ void run_depthwise(const Convolution& c, ConvolutionKernel kernel) {
 ConvolutionKernel convolution_kernel(c10::ScalarType dtype, bool is_depthwise) {
 #if defined(__x86_64__)
   if (dtype == at::kFloat && has_avx512()) {
-    return is_depthwise ? &convolve_depthwise_fp32_avx512 : &convolve_dense_fp32_avx512;
+    return {is_depthwise ? &convolve_depthwise_fp32_avx512 : &convolve_dense_fp32_avx512};
+  }
+  if (dtype == at::kFloat && has_avx2()) {
+    return {is_depthwise ? &convolve_depthwise_fp32_avx2 : &convolve_dense_fp32_avx2,
+            /*panel_vectors=*/1};
   }
   if (dtype == at::kBFloat16 && has_avx512_bf16()) {
-    return is_depthwise ? &convolve_depthwise_bf16_avx512 : &convolve_dense_bf16_avx512;
+    return {is_depthwise ? &convolve_depthwise_bf16_avx512 : &convolve_dense_bf16_avx512};
   }
 #endif
-  return nullptr;
+  return {};
 }
 
 void run_convolution(const Convolution& convolution, c10::ScalarType dtype, bool is_depthwise) {

@@ -7,7 +7,7 @@
 
 namespace corestream {
 
-// Null if this CPU has none for elements of that type.
+// False if this CPU has none for elements of that type.
 ConvolutionKernel convolution_kernel(c10::ScalarType dtype, bool is_depthwise);
 
 // There must be a kernel.

@@ -1,4 +1,4 @@
-// Which of the kernels that are compiled for AVX-512 this CPU runs.
+// Which of the kernels that are compiled for instruction sets this CPU runs.
 #pragma once
 
 #include <ATen/Version.h>
@@ -8,7 +8,14 @@
 namespace corestream {
 
 #if defined(__x86_64__)
-// AVX-512 F, BW, DQ and VL. A user who keeps torch from it (ATEN_CPU_CAPABILITY) means us, too.
+// AVX2 and FMA, or more. A user who keeps torch from it (ATEN_CPU_CAPABILITY) means us, too.
+inline bool has_avx2() {
+  static const bool found = at::get_cpu_capability().find("AVX") != std::string::npos &&
+                            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return found;
+}
+
+// AVX-512 F, BW, DQ and VL.
 inline bool has_avx512() {
   static const bool found = at::get_cpu_capability().find("AVX512") != std::string::npos &&
                             __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&

@@ -1,22 +1,28 @@
-// Weights in the order in which the kernels of convolution_kernel.h read them, and back.
+// Weights in the order in which the kernels of convolution_kernel.h read them, and back. They may
+// be saved and loaded where other kernels run, so a tensor tells its order by its dims: two for
+// panels of one vector, (vectors, rest); one for others.
 #include <ATen/Functions.h>
 
 #include "convolution.h"
 #include "convolution_kernel.h"
+#include "convolution_team.h"
 #include "operands.h"
 
 namespace corestream {
 namespace {
 
-int64_t padded_channels(int64_t channels) { return Panels(channels).vectors * kVector; }
+int64_t num_vectors(int64_t channels) { return (channels + kVector - 1) / kVector; }
+int64_t padded_channels(int64_t channels) { return num_vectors(channels) * kVector; }
+
+int64_t panel_vectors(const at::Tensor& packed) { return packed.dim() == 2 ? 1 : kWidestPanel; }
 
 // Calls visit(index in the packed weights, index in those of conv2d) for each weight.
 template <typename Visit>
-void visit_dense(at::IntArrayRef sizes, int64_t per_unit, const Visit& visit) {
+void visit_dense(at::IntArrayRef sizes, int64_t per_unit, int64_t most, const Visit& visit) {
   const int64_t out = sizes[0], in = sizes[1], height = sizes[2], width = sizes[3];
   const int64_t taps = height * width, length = run_length(in, width);
   const int64_t runs = num_runs(in, height, width);
-  const Panels panels(out);
+  const Panels panels(out, most);
   int64_t packed = 0;
   for (int64_t panel = 0; panel < panels.count; ++panel) {
     const int64_t first = panels.start(panel) * kVector;
@@ -39,8 +45,7 @@ void visit_dense(at::IntArrayRef sizes, int64_t per_unit, const Visit& visit) {
 int64_t packed_elements(at::IntArrayRef sizes, int64_t per_unit) {
   const int64_t length = run_length(sizes[1], sizes[3]);
   const int64_t units = (length + per_unit - 1) / per_unit;
-  return Panels(sizes[0]).vectors * kVector * num_runs(sizes[1], sizes[2], sizes[3]) * units *
-         per_unit;
+  return padded_channels(sizes[0]) * num_runs(sizes[1], sizes[2], sizes[3]) * units * per_unit;
 }
 
 template <typename Visit>
@@ -59,7 +64,7 @@ void copy_dense(at::IntArrayRef sizes, int64_t per_unit, const at::Tensor& packe
                 const at::Tensor& plain, bool packs) {
   auto* in_order = static_cast<T*>(packed.data_ptr());
   auto* as_given = static_cast<T*>(plain.data_ptr());
-  visit_dense(sizes, per_unit, [&](int64_t to, int64_t from) {
+  visit_dense(sizes, per_unit, panel_vectors(packed), [&](int64_t to, int64_t from) {
     if (packs) {
       in_order[to] = as_given[from];
     } else {
@@ -98,8 +103,10 @@ at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
     return packed;
   }
   const at::Tensor plain = weight.contiguous();
-  const int64_t per_unit = weight.scalar_type() == at::kFloat ? 1 : 2;
-  at::Tensor packed = at::zeros({packed_elements(sizes, per_unit)}, plain.options());
+  const int64_t elements = packed_elements(sizes, weight.scalar_type() == at::kFloat ? 1 : 2);
+  const ConvolutionKernel kernel = convolution_kernel(weight.scalar_type(), depthwise);
+  at::Tensor packed = at::zeros({elements}, plain.options());
+  if (kernel.panel_vectors == 1) packed = packed.view({num_vectors(sizes[0]), -1});
   copy_weights(sizes, packed, plain, /*packs=*/true);
   return packed;
 }
@@ -108,12 +115,14 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
                   at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype) {
   const bool depthwise = is_depthwise(weight_size, groups);
   const auto expected_dtype = depthwise ? at::kFloat : dtype;
+  const bool has_order = packed.dim() == 1 || (packed.dim() == 2 && !depthwise &&
+                                               packed.size(0) == num_vectors(weight_size[0]));
   const int64_t expected = depthwise
                                ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
                                : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
   TORCH_CHECK(
       (dtype == at::kFloat || dtype == at::kBFloat16) && packed.scalar_type() == expected_dtype &&
-          packed.numel() == expected && packed.is_contiguous(),
+          has_order && packed.numel() == expected && packed.is_contiguous(),
       "packed must be what pack_convolution makes of a weight of ", weight_size, " in ", dtype,
       "; got ", packed.sizes(), " in ", packed.scalar_type(), "; pack the weight in it");
   if (!is_given(bias)) return;
@@ -121,6 +130,11 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
       bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] && bias->is_contiguous(),
       "bias must be ", weight_size[0], " adjacent numbers in float32; got ", bias->sizes(), " in ",
       bias->scalar_type(), "; call .float()");
+}
+
+bool is_packed_here(const at::Tensor& packed, at::ScalarType dtype, bool is_depthwise) {
+  const ConvolutionKernel kernel = convolution_kernel(dtype, is_depthwise);
+  return kernel && (is_depthwise || kernel.panel_vectors == panel_vectors(packed));
 }
 
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,

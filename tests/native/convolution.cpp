@@ -31,7 +31,8 @@ struct Shape {
 template <typename Element>
 class Case {
  public:
-  Case(const Shape& shape, std::mt19937& random) : shape_(shape) {
+  Case(const Shape& shape, const ConvolutionKernel& kernel, std::mt19937& random)
+      : shape_(shape), kernel_(kernel) {
     Convolution& c = convolution_;
     c.batch = shape.batch;
     c.channels = c.input_pixel = shape.channels;
@@ -66,12 +67,12 @@ class Case {
   }
 
   // In pieces as a team of `members` would divide it.
-  void run(ConvolutionKernel kernel, int64_t members) {
+  void run(int64_t members) {
     const Convolution& c = convolution_;
     const int64_t rows = shape_.is_depthwise ? c.batch * c.out_height : c.num_pixels();
-    const int64_t panels = Panels(c.out_channels).count;
+    const int64_t panels = Panels(c.out_channels, kernel_.panel_vectors).count;
     for (int64_t member = 0; member < members; ++member) {
-      kernel(c, {rows * member / members, rows * (member + 1) / members, 0, panels});
+      kernel_.run(c, {rows * member / members, rows * (member + 1) / members, 0, panels});
     }
   }
 
@@ -117,7 +118,7 @@ class Case {
     const int64_t per_unit = 4 / sizeof(Element), length = run_length(c.channels, c.kernel_width);
     const int64_t runs = num_runs(c.channels, c.kernel_height, c.kernel_width);
     const int64_t units = (length + per_unit - 1) / per_unit;
-    const Panels panels(c.out_channels);
+    const Panels panels(c.out_channels, kernel_.panel_vectors);
     packed_ = std::make_unique<Element[]>(panels.vectors * kVector * runs * units * per_unit);
     int64_t at = 0;
     for (int64_t panel = 0; panel < panels.count; ++panel) {
@@ -151,13 +152,14 @@ class Case {
   }
 
   Shape shape_;
+  ConvolutionKernel kernel_;
   Convolution convolution_{};
   std::unique_ptr<Element[]> input_, residual_, output_, zeros_, weight_, packed_;
   std::unique_ptr<float[]> bias_, packed_depthwise_;
 };
 
 template <typename Element>
-void try_dense(ConvolutionKernel kernel, double limit) {
+void try_dense(const ConvolutionKernel& kernel, double limit) {
   std::mt19937 random(7);
   const auto upto = [&](int64_t most) { return 1 + static_cast<int64_t>(random() % most); };
   for (int turn = 0; turn < 150; ++turn) {
@@ -167,46 +169,50 @@ void try_dense(ConvolutionKernel kernel, double limit) {
                       upto(150),      size,
                       upto(2),        upto(4) - 1,
                       false,          turn % 2 == 0};
-    Case<Element> one(shape, random);
-    one.run(kernel, upto(3));
+    Case<Element> one(shape, kernel, random);
+    one.run(upto(3));
     CHECK(one.error() < limit);
   }
 }
 
 template <typename Element>
-void try_depthwise(ConvolutionKernel kernel, double limit) {
+void try_depthwise(const ConvolutionKernel& kernel, double limit) {
   std::mt19937 random(7);
   const auto upto = [&](int64_t most) { return 1 + static_cast<int64_t>(random() % most); };
   for (int turn = 0; turn < 150; ++turn) {
     const int64_t size = turn % 2 == 0 ? 3 : 5, channels = upto(70);
     const Shape shape{upto(2), channels, upto(14), upto(14), channels,
                       size,    upto(2),  size / 2, true,     turn % 3 == 0};
-    Case<Element> one(shape, random);
-    one.run(kernel, upto(3));
+    Case<Element> one(shape, kernel, random);
+    one.run(upto(3));
     CHECK(one.error() < limit);
   }
 }
 
 TEST(fp32_stays_within_its_tensors_and_is_right) {
-  if (!has_fp32()) return;
-  try_dense<float>(&convolve_dense_fp32_avx512, 1e-4);
-  try_depthwise<float>(&convolve_depthwise_fp32_avx512, 1e-5);
+  if (has_avx2()) {
+    try_dense<float>({&convolve_dense_fp32_avx2, 1}, 1e-4);
+    try_depthwise<float>({&convolve_depthwise_fp32_avx2}, 1e-5);
+  }
+  if (!has_avx512()) return;
+  try_dense<float>({&convolve_dense_fp32_avx512}, 1e-4);
+  try_depthwise<float>({&convolve_depthwise_fp32_avx512}, 1e-5);
 }
 
 TEST(bf16_stays_within_its_tensors_and_is_right) {
-  if (!has_bf16()) return;
-  try_dense<uint16_t>(&convolve_dense_bf16_avx512, 0.3);
-  try_depthwise<uint16_t>(&convolve_depthwise_bf16_avx512, 3e-2);
+  if (!has_avx512_bf16()) return;
+  try_dense<uint16_t>({&convolve_dense_bf16_avx512}, 0.3);
+  try_depthwise<uint16_t>({&convolve_depthwise_bf16_avx512}, 3e-2);
 }
 
 TEST(panels_hold_every_vector_once_and_differ_by_one_at_most) {
   for (int64_t channels = 1; channels < 700; ++channels) {
-    const Panels panels(channels);
+    const Panels panels(channels, kWidestPanel);
     CHECK_EQ(panels.start(0), 0);
     CHECK_EQ(panels.start(panels.count), panels.vectors);
     for (int64_t panel = 0; panel < panels.count; ++panel) {
       const int64_t width = panels.start(panel + 1) - panels.start(panel);
-      CHECK(width >= 1 && width <= kPanelVectors);
+      CHECK(width >= 1 && width <= kWidestPanel);
       CHECK(panels.start(1) - width <= 1);
     }
   }

@@ -1,4 +1,4 @@
-// Elements of the kernels' tensors, and whether this CPU runs the kernels.
+// Elements of the kernels' tensors, and which of the kernels this CPU runs.
 #pragma once
 
 #include <bit>
@@ -7,13 +7,15 @@
 #if defined(__x86_64__)
 namespace corestream {
 
-inline bool has_fp32() {
+inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+inline bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("fma");
 }
 
-inline bool has_bf16() { return has_fp32() && __builtin_cpu_supports("avx512bf16"); }
+inline bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
 inline float value_of(float element) { return element; }
 inline float value_of(uint16_t element) { return std::bit_cast<float>(uint32_t{element} << 16); }

@@ -22,9 +22,9 @@ def attention(
 
     torch's own fused kernel multiplies with MKL, in bf16 as well, which is a quarter to a half of
     what AVX-512 can do on a CPU that MKL does not know. This one multiplies by itself: float32 with
-    AVX-512, bfloat16 with its dot products. Other dtypes and CPUs, a head size that is no
-    multiple of 16, more than 4096 keys, and what needs a gradient go to torch's. A query whose
-    keys are all masked gets zeros, as from torch; autocast casts as it does for torch's.
+    AVX2 or AVX-512, bfloat16 with AVX-512's dot products. Other dtypes and CPUs, a head size that
+    is no multiple of 16, more than 4096 keys, and what needs a gradient go to torch's. A query
+    whose keys are all masked gets zeros, as from torch; autocast casts as it does for torch's.
 
     Args:
         query: (batch, heads, queries, head size), float32 or bfloat16.

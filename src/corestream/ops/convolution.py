@@ -42,8 +42,8 @@ def has_convolution_kernel(dtype: torch.dtype, shape: ConvolutionShape) -> bool:
         shape: The convolution.
 
     Returns:
-        True with AVX-512 for float32, and with AVX-512 BF16 for bfloat16: dense kernels of up to
-        49 taps, and depthwise ones of 3 x 3 and 5 x 5.
+        True with AVX2 or AVX-512 for float32, and with AVX-512 BF16 for bfloat16: dense kernels of
+        up to 49 taps, and depthwise ones of 3 x 3 and 5 x 5.
 
     Example:
         >>> import torch

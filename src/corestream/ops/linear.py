@@ -17,7 +17,7 @@ def has_linear_kernel(dtype: torch.dtype) -> bool:
         dtype: Of the input.
 
     Returns:
-        True with AVX-512 for float32, and with AVX-512 BF16 for bfloat16.
+        True with AVX2 or AVX-512 for float32, and with AVX-512 BF16 for bfloat16.
 
     Example:
         >>> import torch

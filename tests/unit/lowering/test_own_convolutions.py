@@ -15,10 +15,15 @@ from corestream.measure import ModelInputs
 from corestream.ops import ConvolutionShape, has_convolution_kernel
 
 OURS = "corestream::convolution"
-needs_kernel = pytest.mark.skipif(
-    not has_convolution_kernel(torch.float32, ConvolutionShape((8, 8, 1, 1))),
-    reason="without AVX-512 nothing is ours",
-)
+
+
+def needs_kernel_for(dtype):
+    has_kernel = has_convolution_kernel(dtype, ConvolutionShape((8, 8, 1, 1)))
+    return pytest.mark.skipif(not has_kernel, reason=f"this CPU has no kernel of ours for {dtype}")
+
+
+needs_kernel = needs_kernel_for(torch.float32)
+BF16 = pytest.param(torch.bfloat16, marks=needs_kernel_for(torch.bfloat16))
 
 
 def images(batch=2, channels=8):
@@ -239,7 +244,7 @@ def test_models_that_cannot_gain_are_seen_beforehand():
 
 
 @needs_kernel
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [None, BF16])
 def test_a_lowered_model_is_right_for_any_batch_and_can_be_saved(dtype, tmp_path):
     model = Model(inverted_residual)
     lowered = corestream.lower(model, images(), backend="torchscript", dtype=dtype)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corestream.ops import linear, pack_linear
+from corestream.ops import ConvolutionShape, convolution, linear, pack_linear
 
 DTYPES = [torch.float32, torch.bfloat16]
 # Of the largest result: sums in another order, and what rounding to bf16 costs.
@@ -135,10 +135,11 @@ def test_what_does_not_fit_is_refused(change, reason):
         linear(options.pop("input", x), pack_linear(weight), **options)
 
 
-WITHOUT_AVX512 = """
+WITH_OTHER_KERNELS = """
 import torch
 from corestream.ops import *
-assert not has_linear_kernel(torch.float32)
+is_avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+assert has_linear_kernel(torch.float32) == is_avx2 and not has_linear_kernel(torch.bfloat16)
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.bfloat16):
     x, weight, bias = torch.randn(7, 30).to(dtype), torch.randn(70, 30).to(dtype), torch.randn(70)
@@ -159,10 +160,43 @@ for dtype in (torch.float32, torch.bfloat16):
 """
 
 
-def test_a_cpu_without_the_kernels_leaves_it_to_torch():
-    program = [sys.executable, "-W", "ignore", "-c", WITHOUT_AVX512]
-    subprocess.run(
-        program, check=True, env={"ATEN_CPU_CAPABILITY": "avx2", "PATH": "/usr/bin:/bin"}
+def run_with_capability(capability, *program):
+    environ = {"ATEN_CPU_CAPABILITY": capability, "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-W", "ignore", "-c", *program]
+    subprocess.run(command, check=True, env=environ, timeout=100)
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_kernels_of_other_instruction_sets_and_torchs_are_right(capability):
+    run_with_capability(capability, WITH_OTHER_KERNELS)
+
+
+PACK = """
+import sys
+import torch
+from corestream.ops import pack_convolution, pack_linear
+weight, kernel = torch.load(sys.argv[1])
+torch.save((pack_linear(weight), pack_convolution(kernel)), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_weights_packed_for_other_kernels_are_understood(capability, tmp_path):
+    """A model may be saved on one machine and loaded on another."""
+    x, image = torch.randn(3, 30), torch.randn(2, 20, 5, 5)
+    weight, kernel = torch.randn(150, 30), torch.randn(150, 20, 3, 3)
+    torch.save((weight, kernel), tmp_path / "plain.pt")
+    files = str(tmp_path / "plain.pt"), str(tmp_path / "packed.pt")
+    run_with_capability(capability, PACK, *files)
+    packed_weight, packed_kernel = torch.load(files[1])
+    torch.testing.assert_close(
+        linear(x, packed_weight, out_features=150), x @ weight.T, rtol=1e-4, atol=1e-4
+    )
+    torch.testing.assert_close(
+        convolution(image, packed_kernel, shape=ConvolutionShape((150, 20, 3, 3))),
+        torch.nn.functional.conv2d(image, kernel),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "convolution_kernel.h"
-#include "elements_avx512.h"
+#include "elements_simd.h"
 
 namespace corestream {
 namespace {

@@ -1,55 +1,52 @@
-// Dense convolutions with AVX-512: a product of matrices whose left rows are pixels, found through
-// pointers, so that nothing is copied (Dukhan, The Indirect Convolution Algorithm, 2019). Included
-// by one file for each kind of element.
+// Dense convolutions: a product of matrices whose left rows are pixels, found through pointers, so
+// that nothing is copied (Dukhan, The Indirect Convolution Algorithm, 2019). Included by one file
+// for each kind of element and instruction set.
 #pragma once
 
-#include "dense_tile_avx512.h"
+#include "dense_tile_simd.h"
 
 namespace corestream {
 namespace {
 
-static_assert(kLanes == kVector);
-
-// Rows of a tile: with up to four vectors each they leave registers for the columns and a factor.
-template <int Vectors>
-constexpr int kRows = Vectors >= 3 ? 6 : 8;
+// A panel is one tile wide: of up to kMostVectors of the set's vectors, which may be half of ours.
+constexpr int64_t kParts = kVector / kLanes;
+static_assert(kVector % kLanes == 0);
 
 typedef uint16_t Half __attribute__((may_alias));
 
 // What stays in a core's second-level cache: pixels that all panels pass over, or all weights.
 constexpr int64_t kCachedBytes = 256 * 1024;
 
-// What becomes of 16 sums of a pixel. Made once for many: its limits stay in registers.
+// What becomes of a vector of sums of a pixel. Made once for many: its limits stay in registers.
 template <typename Kind>
 class Finish {
  public:
   using Element = typename Kind::Element;
 
-  explicit Finish(const Convolution& c)
-      : convolution_(c), low_(_mm512_set1_ps(c.low)), high_(_mm512_set1_ps(c.high)) {}
+  explicit Finish(const Convolution& c) : convolution_(c), low_(each(c.low)), high_(each(c.high)) {}
 
-  void store(__m512 sum, int64_t pixel, int64_t channel, __mmask16 which) const {
+  void store(Floats sum, int64_t pixel, int64_t channel, Which which) const {
     const Convolution& c = convolution_;
     if (c.residual != nullptr) {
       const auto* residual = static_cast<const Element*>(c.residual);
-      sum = _mm512_add_ps(sum, Kind::widen(residual + pixel * c.residual_pixel + channel, which));
+      sum = add(sum, Kind::widen(residual + pixel * c.residual_pixel + channel, which));
     }
     if (c.has_gelu) sum = gelu(sum);
     // In this order NaN stays NaN, as in torch.
-    sum = _mm512_min_ps(high_, _mm512_max_ps(low_, sum));
+    sum = smaller(high_, larger(low_, sum));
     auto* output = static_cast<Element*>(c.output) + pixel * c.output_pixel + channel;
-    if (which == 0xffff) return Kind::narrow(output, sum);
+    if (are_all(which)) return Kind::narrow(output, sum);
     Kind::narrow(output, sum, which);
   }
 
  private:
   const Convolution& convolution_;
-  __m512 low_, high_;
+  Floats low_, high_;
 };
 
-inline __m512 bias_of(const Convolution& c, int64_t channel) {
-  if (c.bias == nullptr) return _mm512_setzero_ps();
-  return _mm512_maskz_loadu_ps(first_lanes(c.out_channels - channel), c.bias + channel);
+inline Floats bias_of(const Convolution& c, int64_t channel) {
+  if (c.bias == nullptr) return zero();
+  return load(c.bias + channel, first_lanes(c.out_channels - channel));
 }
 
 // Stores wait for the lines that they write a part of; in a large output those are far away.
@@ -61,11 +58,11 @@ void expect_output(const Convolution& c, int64_t pixel, int64_t channel) {
 
 // Adds the products of a unit of each row, which `factor` reads, with a unit of each column.
 template <typename Kind, int Rows, int Vectors, typename Factor>
-[[gnu::always_inline]] inline void multiply_unit(__m512 (&sums)[Rows][Vectors], const Unit* right,
+[[gnu::always_inline]] inline void multiply_unit(Floats (&sums)[Rows][Vectors], const Unit* right,
                                                  const Factor& factor) {
-  __m512i columns[Vectors];
+  Units columns[Vectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < Vectors; ++v) columns[v] = _mm512_loadu_si512(right + v * kLanes);
+  for (int v = 0; v < Vectors; ++v) columns[v] = load_units(right + v * kLanes);
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row) {
     const uint32_t left = factor(row);
@@ -80,12 +77,12 @@ template <typename Kind, int Rows, int Vectors, typename Factor>
 template <typename Kind, int Rows, int Vectors>
 void multiply_tile(const DenseTile<Kind>& tile) {
   const Convolution& c = tile.convolution;
-  __m512 sums[Rows][Vectors];
+  Floats sums[Rows][Vectors];
 #pragma GCC unroll 8
   for (int row = 0; row < Rows; ++row) {
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      sums[row][v] = _mm512_setzero_ps();
+      sums[row][v] = zero();
       if (v % Kind::kPerUnit != 0) continue;
       expect_output<Kind>(c, tile.first_pixel + row, tile.first_channel + v * kLanes);
     }
@@ -114,11 +111,11 @@ void multiply_tile(const DenseTile<Kind>& tile) {
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const int64_t channel = tile.first_channel + v * kLanes;
-    const __mmask16 which = first_lanes(c.out_channels - channel);
-    const __m512 bias = bias_of(c, channel);
+    const Which which = first_lanes(c.out_channels - channel);
+    const Floats bias = bias_of(c, channel);
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
-      finish.store(_mm512_add_ps(sums[row][v], bias), tile.first_pixel + row, channel, which);
+      finish.store(add(sums[row][v], bias), tile.first_pixel + row, channel, which);
     }
   }
 }
@@ -131,25 +128,25 @@ void multiply_rows(const DenseTile<Kind>& tile, int64_t rows) {
   multiply_tile<Kind, Rows, Vectors>(tile);
 }
 
+template <typename Kind, int Vectors = kMostVectors>
+void multiply_vectors(const DenseTile<Kind>& tile, int64_t vectors, int64_t rows) {
+  if constexpr (Vectors > kParts) {
+    if (vectors < Vectors) return multiply_vectors<Kind, Vectors - kParts>(tile, vectors, rows);
+  }
+  multiply_rows<Kind, Vectors>(tile, rows);
+}
+
 template <typename Kind>
 void multiply_panel(DenseTile<Kind>& tile, const Panels& panels, int64_t panel, int64_t rows) {
   const Convolution& c = tile.convolution;
   const int64_t start = panels.start(panel);
+  const int64_t vectors = (panels.start(panel + 1) - start) * kParts;
   const int64_t length = run_length(c.channels, c.kernel_width);
   const int64_t units = num_runs(c.channels, c.kernel_height, c.kernel_width) *
                         ((length + Kind::kPerUnit - 1) / Kind::kPerUnit);
-  tile.weight = static_cast<const Unit*>(c.weight) + start * units * kLanes;
-  tile.first_channel = start * kLanes;
-  switch (panels.start(panel + 1) - start) {
-    case 1:
-      return multiply_rows<Kind, 1>(tile, rows);
-    case 2:
-      return multiply_rows<Kind, 2>(tile, rows);
-    case 3:
-      return multiply_rows<Kind, 3>(tile, rows);
-    default:
-      return multiply_rows<Kind, 4>(tile, rows);
-  }
+  tile.weight = static_cast<const Unit*>(c.weight) + start * units * kVector;
+  tile.first_channel = start * kVector;
+  multiply_vectors<Kind>(tile, vectors, rows);
 }
 
 // The pixels of a block in tiles of nearly equal heights: a low one takes as long as one of twice
@@ -166,9 +163,8 @@ void visit_tiles(int64_t begin, int64_t end, int64_t most_rows, const Visit& vis
 
 template <typename Kind>
 void convolve_dense(const Convolution& c, const Piece& piece) {
-  const Panels panels(c.out_channels);
-  const int64_t widest = panels.start(1);
-  const int64_t rows = widest >= 3 ? kRows<4> : kRows<1>;
+  const Panels panels(c.out_channels, kMostVectors / kParts);
+  const int64_t rows = panels.start(1) * kParts >= 3 ? kRows<kMostVectors> : kRows<1>;
   const auto pixel_bytes = static_cast<int64_t>(c.channels * sizeof(typename Kind::Element));
   DenseTile<Kind> tile(c);
   if (pixel_bytes * c.num_taps() * c.out_channels <= kCachedBytes) {

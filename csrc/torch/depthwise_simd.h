@@ -1,8 +1,9 @@
-// Depthwise convolutions with AVX-512: some columns of a row together, 16 channels after 16, so
-// that memory is read and written in order. Included by one file for each kind of element.
+// Depthwise convolutions: some columns of a row together, a vector of channels after another, so
+// that memory is read and written in order. Included by one file for each kind of element and
+// instruction set.
 #pragma once
 
-#include "convolution_avx512.h"
+#include "convolution_simd.h"
 
 namespace corestream {
 namespace {
@@ -23,12 +24,12 @@ struct DepthwiseRow {
   int64_t first_pixel = 0;
   Finish<Kind> finish{convolution};
 
-  __m512 value(int ky, int64_t column, int64_t channel, __mmask16 which) const {
+  Floats value(int ky, int64_t column, int64_t channel, Which which) const {
     return Kind::widen(inputs[ky] + column * convolution.input_pixel + channel, which);
   }
-  __m512 weight(int64_t tap, int64_t channel) const {
+  Floats weight(int64_t tap, int64_t channel) const {
     const auto* weights = static_cast<const float*>(convolution.weight);
-    return _mm512_loadu_ps(weights + tap * weight_stride + channel);
+    return load(weights + tap * weight_stride + channel);
   }
 };
 
@@ -36,16 +37,16 @@ struct DepthwiseRow {
 template <typename Kind, int Kernel, int Stride>
 void convolve_column(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
   const Convolution& c = row.convolution;
-  const __mmask16 which = first_lanes(c.channels - channel);
+  const Which which = first_lanes(c.channels - channel);
   const int64_t left = x * Stride - c.pad_width;
-  __m512 sum = bias_of(c, channel);
+  Floats sum = bias_of(c, channel);
   for (int ky = 0; ky < Kernel; ++ky) {
     if (row.inputs[ky] == nullptr) continue;
     for (int kx = 0; kx < Kernel; ++kx) {
       const int64_t column = left + kx;
       if (column < 0 || column >= c.width) continue;
-      const __m512 value = row.value(ky, column, channel, which);
-      sum = _mm512_fmadd_ps(value, row.weight(ky * Kernel + kx, channel), sum);
+      const Floats value = row.value(ky, column, channel, which);
+      sum = multiply_add(value, row.weight(ky * Kernel + kx, channel), sum);
     }
   }
   row.finish.store(sum, row.first_pixel + x, channel, which);
@@ -55,11 +56,11 @@ void convolve_column(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) 
 template <typename Kind, int Kernel, int Stride>
 void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
   const Convolution& c = row.convolution;
-  const __mmask16 which = first_lanes(c.channels - channel);
+  const Which which = first_lanes(c.channels - channel);
   const int64_t left = x * Stride - c.pad_width;
   constexpr int kInputs = (kColumns - 1) * Stride + Kernel;
-  const __m512 bias = bias_of(c, channel);
-  __m512 sums[kColumns];
+  const Floats bias = bias_of(c, channel);
+  Floats sums[kColumns];
 #pragma GCC unroll 4
   for (int i = 0; i < kColumns; ++i) {
     sums[i] = bias;
@@ -74,15 +75,15 @@ void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel)
   }
   for (int ky = 0; ky < Kernel; ++ky) {
     if (row.inputs[ky] == nullptr) continue;
-    __m512 values[kInputs];
+    Floats values[kInputs];
 #pragma GCC unroll 11
     for (int i = 0; i < kInputs; ++i) values[i] = row.value(ky, left + i, channel, which);
 #pragma GCC unroll 5
     for (int kx = 0; kx < Kernel; ++kx) {
-      const __m512 weight = row.weight(ky * Kernel + kx, channel);
+      const Floats weight = row.weight(ky * Kernel + kx, channel);
 #pragma GCC unroll 4
       for (int i = 0; i < kColumns; ++i) {
-        sums[i] = _mm512_fmadd_ps(values[i * Stride + kx], weight, sums[i]);
+        sums[i] = multiply_add(values[i * Stride + kx], weight, sums[i]);
       }
     }
   }
@@ -116,7 +117,7 @@ template <typename Kind, int Kernel, int Stride>
 void convolve_rows(const Convolution& c, const Piece& piece) {
   const auto* input = static_cast<const typename Kind::Element*>(c.input);
   DepthwiseRow<Kind> row{.convolution = c};
-  row.weight_stride = round_up(c.channels, kLanes);
+  row.weight_stride = round_up(c.channels, kVector);
   for (int64_t index = piece.begin; index < piece.end; ++index) {
     const int64_t image = index / c.out_height;
     const int64_t top = index % c.out_height * Stride - c.pad_height;
