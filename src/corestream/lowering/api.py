@@ -94,8 +94,9 @@ def lower(
             what the model itself loses in it (``corestream.measure.tolerance_in``).
         cache: Keep what AOTInductor compiled on disk, and take it from there; a path is the folder
             to use.
-        progress: Called with what is being done and the share that is done; None: a bar on
-            stderr if that is a terminal and lowering takes long; False: nothing.
+        progress: Called with what is about to be done and the share that is done, on the thread
+            that called; a step begins when it has returned. None: a bar on stderr if that is a
+            terminal and lowering takes long; False: nothing.
 
     Returns:
         A module to give to MultiStreamModule or Task; its ``report`` says what was tried.
@@ -144,9 +145,10 @@ def lower_on(
     """Lowers for the streams of an executor, and measures on them. As :func:`lower` otherwise."""
     from corestream.lowering.backend import LoweringRequest
     from corestream.lowering.chooser import Chooser, num_steps
-    from corestream.lowering.isolation import IsolatedCall
+    from corestream.lowering.isolation import IsolatedCall, check_is_not_ticking
     from corestream.lowering.progress import Progress
 
+    check_is_not_ticking()
     team_sizes = sorted({stream.team_size for stream in executor.streams})
     notes = []
     if len(team_sizes) > 1:
@@ -165,6 +167,12 @@ def lower_on(
     )
     backends, dtypes = _backends(options, model=model), _dtypes(options.dtype, request=request)
     progress = Progress(options.progress, num_steps=num_steps(len(backends) * len(dtypes)))
+
+    def on_step(text: str) -> None:
+        progress.step(text)
+        if progress.has_callback:
+            call.await_tick()
+
     chooser = Chooser(
         request,
         executor=executor,
@@ -172,11 +180,12 @@ def lower_on(
         dtypes=dtypes,
         tolerance=options.tolerance,
         notes=notes,
-        on_step=progress.step,
+        on_step=on_step,
         is_timed=options.is_timed,
     )
+    call = IsolatedCall(chooser.choose)
     try:
-        return IsolatedCall(chooser.choose).wait(progress.tick, every_s=_TICK_S)
+        return call.wait(progress.tick, every_s=_TICK_S)
     finally:
         chooser.give_up()
         progress.close()

@@ -21,6 +21,17 @@ def _renew_lock() -> None:
 # A child that is forked while another thread lowers has the lock, and not the thread.
 os.register_at_fork(after_in_child=_renew_lock)
 
+_ticking = threading.local()
+
+
+def check_is_not_ticking() -> None:
+    """Raises RuntimeError in a `tick`: the call that waits for it has the lock."""
+    if getattr(_ticking, "is_on", False):
+        raise RuntimeError(
+            "lower must not be called by its progress callback; got such a call; note what to "
+            "lower, and do it when the first is done"
+        )
+
 
 class IsolatedCall(threading.Thread, Generic[Value]):
     """Calls a function on a thread of its own, under the process-wide lock of lowering.
@@ -35,6 +46,9 @@ class IsolatedCall(threading.Thread, Generic[Value]):
         self._function = function
         self._value: list[Value] = []
         self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._num_wanted = self._num_ticks = 0
+        self._is_over = self._is_left = False
 
     def run(self) -> None:
         """What the thread does."""
@@ -47,6 +61,9 @@ class IsolatedCall(threading.Thread, Generic[Value]):
             self._error = error
         finally:
             del self._function  # it holds the model
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
 
     def result(self) -> Value:
         """What the function returned, or its exception. Requires: the thread has ended."""
@@ -60,8 +77,42 @@ class IsolatedCall(threading.Thread, Generic[Value]):
     def wait(self, tick: Callable[[], Any], *, every_s: float) -> Value:
         """Calls `tick` now and then until the function is over; returns or raises as it did."""
         self.start()
-        while True:
-            self.join(every_s)
-            if not self.is_alive():
-                return self.result()
+        try:
+            while not self._has_ended(every_s):
+                self._tick(tick)
+        finally:
+            with self._changed:
+                self._is_left = True
+                self._changed.notify_all()
+        self.join()
+        return self.result()
+
+    def await_tick(self) -> None:
+        """For the function: returns when a `tick` has begun after this call and returned.
+
+        Returns at once when nobody ticks any more, as after an interruption.
+        """
+        with self._changed:
+            self._num_wanted += 1
+            wanted = self._num_wanted
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._num_ticks >= wanted or self._is_left)
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        """Waits until there is something to do, or for so long."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._is_over or self._num_wanted > self._num_ticks, timeout_s
+            )
+            return self._is_over
+
+    def _tick(self, tick: Callable[[], Any]) -> None:
+        wanted = self._num_wanted
+        _ticking.is_on = True
+        try:
             tick()
+        finally:
+            _ticking.is_on = False
+        with self._changed:
+            self._num_ticks = wanted
+            self._changed.notify_all()

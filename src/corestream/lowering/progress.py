@@ -32,6 +32,11 @@ class Progress:
         self._told: tuple[str, int] | None = None
         self._is_drawn = False
 
+    @property
+    def has_callback(self) -> bool:
+        """Whether somebody must hear of a step before it begins."""
+        return self._callback is not None
+
     def step(self, text: str) -> None:
         """A step begins. On the working thread; whoever waits shows it."""
         self._state = (text, self._state[1] + 1)

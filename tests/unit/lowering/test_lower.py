@@ -159,6 +159,36 @@ def test_threads_that_lower_at_once_take_turns(monkeypatch):
             assert_outputs_match(results[index](x), model(x))
 
 
+def test_a_step_begins_when_the_callback_has_returned():
+    """Who measures beside others holds them back in it."""
+    calls, before = [], []
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            calls.append(x.shape)
+            return x + 1
+
+    lower(
+        Counting().eval(),
+        images(2),
+        backend="eager",
+        num_streams=1,
+        progress=lambda step, _: before.append((step, len(calls))),
+    )
+    assert before[0] == ("running the model", 0)
+    assert dict(before)["done"] == len(calls) > 0
+
+
+def test_lowering_in_the_callback_of_another_is_refused(cnn):
+    def again(step, _):
+        if step != "done":
+            lower(cnn, images(2), backend="eager", progress=again)
+
+    with pytest.raises(RuntimeError, match="must not be called by its progress callback"):
+        lower(cnn, images(2), backend="eager", progress=again)
+    assert lower(cnn, images(2), backend="eager", progress=False)
+
+
 def test_a_callback_hears_of_the_progress(cnn):
     heard: list[tuple[str, float]] = []
     lower(cnn, images(2), backend="torchscript", progress=lambda *step: heard.append(step))
