@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "convolution_team.h"
@@ -21,35 +22,6 @@ template <typename Size>
 Size output_size(const Size& size, const ConvolutionShape& shape, int64_t dim) {
   const int64_t reach = shape.dilation[dim] * (shape.weight[dim + 2] - 1) + 1;
   return (size + 2 * shape.padding[dim] - reach) / shape.stride[dim] + 1;
-}
-
-// Channels next to each other, pixels at one distance: a slice of channels is so.
-at::Tensor with_plain_pixels(const at::Tensor& image) {
-  const int64_t channels = image.size(1), pixels = image.size(2) * image.size(3);
-  const bool is_one = pixels == 1;  // whose stride says nothing
-  const int64_t pixel = is_one ? image.stride(0) : image.stride(3);
-  const auto strided = [&](const at::Tensor& source, int64_t step) {
-    return source.as_strided(image.sizes(), {step * pixels, 1, step * image.size(3), step});
-  };
-  const bool is_plain =
-      image.stride(1) == 1 && pixel >= channels &&
-      (is_one || (image.stride(2) == pixel * image.size(3) && image.stride(0) == pixel * pixels));
-  if (is_plain) return is_one ? strided(image, pixel) : image;
-  return strided(image.clone(at::MemoryFormat::ChannelsLast), channels);
-}
-
-at::Tensor by_torch(const at::Tensor& input, const at::Tensor& packed,
-                    const std::optional<at::Tensor>& bias,
-                    const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
-                    std::optional<double> low, std::optional<double> high) {
-  const at::Tensor weight =
-      unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
-  std::optional<at::Tensor> added;
-  if (is_given(bias)) added = bias->to(input.scalar_type());
-  at::Tensor result =
-      at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation, shape.groups);
-  if (is_given(residual)) result = result + *residual;
-  return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
@@ -108,11 +80,8 @@ at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
                             at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
                             std::optional<double>, std::optional<double>) {
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-  check_shape(shape);
-  return at::empty_symint(
-      {input.sym_size(0), weight_size[0], output_size(input.sym_size(2), shape, 0),
-       output_size(input.sym_size(3), shape, 1)},
-      input.options(), at::MemoryFormat::ChannelsLast);
+  return at::empty_symint(convolved_sym_size(input, shape), input.options(),
+                          at::MemoryFormat::ChannelsLast);
 }
 
 auto& convolution_operator() {
@@ -130,9 +99,8 @@ at::Tensor convolution_autograd(const at::Tensor& input, const at::Tensor& packe
                                 std::optional<double> low, std::optional<double> high) {
   if (needs_gradient({input, bias, residual})) {
     const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-    check_operands(input, packed, bias, shape);
-    check_output(describe(input, shape), input, residual);
-    return by_torch(input, packed, bias, residual, shape, low, high);
+    check_convolution(input, packed, bias, residual, shape);
+    return convolution_by_torch(input, packed, bias, residual, shape, low, high);
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return convolution_operator().call(input, packed, bias, residual, weight_size, stride, padding,
@@ -170,31 +138,59 @@ bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape)
          !(has_few_channels && (shape.dilation[1] != 1 || height > 7 || width > 7));
 }
 
-at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
+at::Tensor convolution_by_torch(const at::Tensor& input, const at::Tensor& packed,
+                                const std::optional<at::Tensor>& bias,
+                                const std::optional<at::Tensor>& residual,
+                                const ConvolutionShape& shape, std::optional<double> low,
+                                std::optional<double> high) {
+  const at::Tensor weight =
+      unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
+  std::optional<at::Tensor> added;
+  if (is_given(bias)) added = bias->to(input.scalar_type());
+  at::Tensor result =
+      at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation, shape.groups);
+  if (is_given(residual)) result = result + *residual;
+  return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+std::array<int64_t, 4> convolved_size(const at::Tensor& input, const ConvolutionShape& shape) {
+  const Convolution c = describe(input, shape);
+  return {c.batch, c.out_channels, c.out_height, c.out_width};
+}
+
+c10::SymDimVector convolved_sym_size(const at::Tensor& input, const ConvolutionShape& shape) {
+  check_shape(shape);
+  return {input.sym_size(0), shape.weight[0], output_size(input.sym_size(2), shape, 0),
+          output_size(input.sym_size(3), shape, 1)};
+}
+
+void check_convolution(const at::Tensor& input, const at::Tensor& packed,
                        const std::optional<at::Tensor>& bias,
-                       const std::optional<at::Tensor>& residual, at::IntArrayRef weight_size,
-                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
-                       int64_t groups, std::optional<double> low, std::optional<double> high) {
-  const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+                       const std::optional<at::Tensor>& residual, const ConvolutionShape& shape) {
   check_operands(input, packed, bias, shape);
   check_output(describe(input, shape), input, residual);
+}
+
+void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::Tensor& packed,
+                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
+                   const ConvolutionShape& shape, std::optional<double> low,
+                   std::optional<double> high) {
+  if (output.numel() == 0) return;
   if (!has_convolution_kernel(input.scalar_type(), shape) ||
       !is_packed_here(packed, input.scalar_type(), shape.is_depthwise())) {
-    return by_torch(input, packed, bias, residual, shape, low, high);
+    output.copy_(convolution_by_torch(input, packed, bias, residual, shape, low, high));
+    return;
   }
   at::Tensor image = with_plain_pixels(input);
   if (input.size(1) < kFewChannels && image.stride(3) != image.size(1)) {
     image = with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
   }
   Convolution c = describe(image, shape);
-  at::Tensor output = at::empty({c.batch, c.out_channels, c.out_height, c.out_width},
-                                input.options(), at::MemoryFormat::ChannelsLast);
-  if (output.numel() == 0) return output;
   at::Tensor added, zeros;
   c.input = image.const_data_ptr();
   c.weight = packed.const_data_ptr();
   c.output = output.data_ptr();
-  c.output_pixel = c.out_channels;
+  c.output_pixel = output.stride(3);
   c.low = low_limit(low);
   c.high = high_limit(high);
   if (is_given(bias)) c.bias = bias->const_data_ptr<float>();
@@ -208,6 +204,18 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
     c.zeros = zeros.const_data_ptr();
   }
   run_convolution(c, input.scalar_type(), shape.is_depthwise());
+}
+
+at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
+                       const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>& residual, at::IntArrayRef weight_size,
+                       at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
+                       int64_t groups, std::optional<double> low, std::optional<double> high) {
+  const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
+  check_convolution(input, packed, bias, residual, shape);
+  at::Tensor output =
+      at::empty(convolved_size(input, shape), input.options(), at::MemoryFormat::ChannelsLast);
+  convolve_into(output, input, packed, bias, residual, shape, low, high);
   return output;
 }
 

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <optional>
 
 namespace corestream {
@@ -36,6 +37,30 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
 // The reverse of pack_convolution, on any CPU, for one without the kernel.
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
                               at::ScalarType dtype);
+
+// What comes out: (batch, channels, height, width).
+std::array<int64_t, 4> convolved_size(const at::Tensor& input, const ConvolutionShape& shape);
+
+c10::SymDimVector convolved_sym_size(const at::Tensor& input, const ConvolutionShape& shape);
+
+// Refuses what does not fit together.
+void check_convolution(const at::Tensor& input, const at::Tensor& packed,
+                       const std::optional<at::Tensor>& bias,
+                       const std::optional<at::Tensor>& residual, const ConvolutionShape& shape);
+
+// convolution() of operands that were checked, into an image of that size whose pixels are at one
+// distance: a slice of channels is so.
+void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::Tensor& packed,
+                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
+                   const ConvolutionShape& shape, std::optional<double> low,
+                   std::optional<double> high);
+
+// The same from torch's operators, which have gradients.
+at::Tensor convolution_by_torch(const at::Tensor& input, const at::Tensor& packed,
+                                const std::optional<at::Tensor>& bias,
+                                const std::optional<at::Tensor>& residual,
+                                const ConvolutionShape& shape, std::optional<double> low,
+                                std::optional<double> high);
 
 // min(max(conv2d(input) + residual, low), high), channels last. The bias is float32.
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,

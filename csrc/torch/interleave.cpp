@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "operands.h"
+
 namespace corestream {
 namespace {
 
@@ -44,14 +46,6 @@ at::Tensor empty_channels_last(at::TensorList parts) {
 }
 
 at::Tensor interleave_by_torch(at::TensorList parts) { return at::stack(parts, 2).flatten(1, 2); }
-
-// Pixels at one distance from each other, channels next to each other: a slice of channels is so.
-at::Tensor with_plain_pixels(const at::Tensor& part) {
-  const int64_t pixel = part.stride(3);
-  const bool is_plain = part.stride(2) == pixel * part.size(3) &&
-                        part.stride(0) == pixel * part.size(3) * part.size(2);
-  return is_plain ? part : part.clone(at::MemoryFormat::ChannelsLast);
-}
 
 // A group of channels of all pixels.
 template <typename T>
@@ -112,11 +106,9 @@ at::Tensor interleave_autograd(at::TensorList parts) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("corestream::interleave_channels", "")
                              .typed<decltype(interleave_channels)>();
-  const bool needs_gradient = at::GradMode::is_enabled() &&
-                              std::any_of(parts.begin(), parts.end(), [](const at::Tensor& part) {
-                                return part.requires_grad();
-                              });
-  if (needs_gradient) {
+  const bool has_gradient = std::any_of(
+      parts.begin(), parts.end(), [](const at::Tensor& part) { return needs_gradient({part}); });
+  if (has_gradient) {
     check_parts(parts);
     return interleave_by_torch(parts);
   }

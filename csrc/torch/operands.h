@@ -41,6 +41,21 @@ inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tens
          });
 }
 
+// Channels next to each other, pixels at one distance: a slice of channels is so.
+inline at::Tensor with_plain_pixels(const at::Tensor& image) {
+  const int64_t channels = image.size(1), pixels = image.size(2) * image.size(3);
+  const bool is_one = pixels == 1;  // whose stride says nothing
+  const int64_t pixel = is_one ? image.stride(0) : image.stride(3);
+  const auto strided = [&](const at::Tensor& source, int64_t step) {
+    return source.as_strided(image.sizes(), {step * pixels, 1, step * image.size(3), step});
+  };
+  const bool is_plain =
+      image.stride(1) == 1 && pixel >= channels &&
+      (is_one || (image.stride(2) == pixel * image.size(3) && image.stride(0) == pixel * pixels));
+  if (is_plain) return is_one ? strided(image, pixel) : image;
+  return strided(image.clone(at::MemoryFormat::ChannelsLast), channels);
+}
+
 inline void check_residual(const std::optional<at::Tensor>& residual, at::IntArrayRef sizes,
                            c10::ScalarType dtype) {
   TORCH_CHECK(

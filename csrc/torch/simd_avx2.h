@@ -67,6 +67,9 @@ inline Floats rounded(Floats value) {
 inline Floats choose(Which which, Floats yes, Floats no) {
   return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(which));
 }
+inline Which are_nan(Floats value) {
+  return _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+}
 inline Floats choose_negative(Floats value, Floats yes, Floats no) {
   return _mm256_blendv_ps(no, yes, value);
 }

@@ -68,6 +68,7 @@ inline Floats rounded(Floats value) {
 inline Floats choose(Which which, Floats yes, Floats no) {
   return _mm512_mask_mov_ps(no, which, yes);
 }
+inline Which are_nan(Floats value) { return _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q); }
 inline Floats choose_negative(Floats value, Floats yes, Floats no) {
   return choose(_mm512_movepi32_mask(_mm512_castps_si512(value)), yes, no);
 }

@@ -18,14 +18,36 @@ from corestream.ops.convolution import (
     has_convolution_kernel,
     pack_convolution,
 )
+from corestream.ops.joining import JoinedPart
 from corestream.ops.linear import linear, pack_linear
 
 _LIMITED_IN_PLACE = (nn.functional.relu, nn.functional.relu6, nn.functional.hardtanh)
 
 
+class Call:
+    """What is known so far to belong to a call of ours."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether norms and sums may still become a part of it."""
+        return False
+
+    def limited(self, low: float, high: float) -> Self | None:
+        """Followed by a clamp; None if that cannot become a part of it."""
+        return None
+
+    def sources(self) -> list[Tensor]:
+        """The tensors that it reads when it runs."""
+        raise NotImplementedError
+
+    def run(self) -> Tensor:
+        """The operator, as a part of what is traced; its weights are constants."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class OwnCall:
-    """What is known so far to belong to a call of ours.
+class OwnCall(Call):
+    """A call with a weight, a bias and limits.
 
     Attributes:
         input: What it reads.
@@ -41,23 +63,14 @@ class OwnCall:
     low: float = -math.inf
     high: float = math.inf
 
-    @property
-    def is_bare(self) -> bool:
-        """Whether norms and sums may still become a part of it."""
-        return False
-
     def limited(self, low: float, high: float) -> Self:
-        """Followed by a clamp; of two, the second has the last word, as the upper limit has."""
+        """As :meth:`Call.limited`; of two, the second has the last word, as the upper limit has."""
         low = min(low, high)
         return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
     def sources(self) -> list[Tensor]:
-        """The tensors that it reads when it runs."""
+        """As :meth:`Call.sources`."""
         return [self.input]
-
-    def run(self) -> Tensor:
-        """The operator, as a part of what is traced; its weights are constants."""
-        raise NotImplementedError
 
     def _limits(self) -> tuple[float | None, float | None]:
         low = None if self.low == -math.inf else self.low
@@ -86,7 +99,7 @@ class LinearCall(OwnCall):
         return cls(input, weight.detach(), bias) if is_ours else None
 
     def run(self) -> Tensor:
-        """As :meth:`OwnCall.run`."""
+        """As :meth:`Call.run`."""
         with not_traced():
             packed, bias = pack_linear(self.weight), self._float_bias()
             size = int(self.weight.shape[0])
@@ -128,7 +141,7 @@ class ConvolutionCall(OwnCall):
 
     @property
     def is_bare(self) -> bool:
-        """As :attr:`OwnCall.is_bare`."""
+        """As :attr:`Call.is_bare`."""
         return self.residual is None and self.low == -math.inf and self.high == math.inf
 
     def with_norm(
@@ -154,14 +167,12 @@ class ConvolutionCall(OwnCall):
         return replace(self, weight=folded.to(self.weight.dtype), bias=shift.float())
 
     def sources(self) -> list[Tensor]:
-        """As :meth:`OwnCall.sources`."""
+        """As :meth:`Call.sources`."""
         return [self.input] if self.residual is None else [self.input, self.residual]
 
     def run(self) -> Tensor:
-        """As :meth:`OwnCall.run`."""
-        with not_traced():
-            packed = pack_convolution(self.weight, self.shape.groups)
-            bias = self._float_bias()
+        """As :meth:`Call.run`."""
+        packed, bias = self._packed()
         low, high = self._limits()
         return convolution(
             self.input,
@@ -172,6 +183,18 @@ class ConvolutionCall(OwnCall):
             low=low,
             high=high,
         )
+
+    def part(self) -> JoinedPart:
+        """As a part of a concatenation, which has no residual."""
+        packed, bias = self._packed()
+        low, high = self._limits()
+        return JoinedPart(
+            input=self.input, packed=packed, shape=self.shape, bias=bias, low=low, high=high
+        )
+
+    def _packed(self) -> tuple[Tensor, Tensor | None]:
+        with not_traced():
+            return pack_convolution(self.weight, self.shape.groups), self._float_bias()
 
 
 def has_own_convolution(layer: nn.Conv2d) -> bool:
@@ -215,14 +238,15 @@ def _shape(
 ) -> ConvolutionShape:
     return ConvolutionShape(
         sizes,
-        stride=_pair(stride),
-        padding=_pair(padding),
-        dilation=_pair(dilation),
+        stride=pair(stride),
+        padding=pair(padding),
+        dilation=pair(dilation),
         groups=groups,
     )
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """Rows and columns, of what torch takes for them."""
     values = (value, value) if isinstance(value, int) else tuple(value)
     first, second = values * 2 if len(values) == 1 else values
     return int(first), int(second)

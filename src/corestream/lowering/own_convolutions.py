@@ -1,4 +1,4 @@
-"""Convolutions by corestream's kernels, with the norm, the sum and the limits that follow them.
+"""Convolutions and pools by corestream's kernels, with what follows: norms, sums, limits, joins.
 
 A graph of oneDNN's fused groups spends 7 us on the way to each, a quarter of MobileNetV2's time for
 one image. A mode that sees the calls of a model as it is traced puts ours in their place, one for
@@ -19,27 +19,34 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from corestream.lowering.notes import Notes
 from corestream.lowering.own_calls import (
+    Call,
     ConvolutionCall,
     LinearCall,
-    OwnCall,
     has_own_convolution,
     limits_of,
 )
+from corestream.lowering.own_images import JoinedCall, PoolCall
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.measure.inputs import ModelInputs
 
 _CONVOLUTION, _LINEAR, _NORM, _SUM, _LIMIT = "convolution", "linear", "norm", "sum", "limit"
+_MAX_POOL, _AVG_POOL, _JOIN = "max pool", "avg pool", "join"
 _KINDS = {
     _CONVOLUTION: ("conv2d",),
     _LINEAR: ("linear",),
     _NORM: ("batch_norm",),
     _SUM: ("add", "add_"),
+    _MAX_POOL: ("max_pool2d",),
+    _AVG_POOL: ("avg_pool2d",),
+    _JOIN: ("cat", "concat", "concatenate"),
     _LIMIT: ("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"),
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
 # They tell nothing of what is in a tensor.
 _ATTRIBUTES: tuple[Any, ...] = (Tensor.shape, Tensor.dtype, Tensor.device, Tensor.ndim)
 _QUESTIONS = {Tensor.size, Tensor.dim, Tensor.numel, *(each.__get__ for each in _ATTRIBUTES)}
+# A join that is read by one of these is the first step of a channel shuffle, which reads its parts.
+_RESHAPES = {"view", "reshape", "unflatten", "channel_shuffle"}
 _Args = tuple[Any, ...]
 
 
@@ -50,7 +57,7 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self._team_size = team_size
         self._constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        self._known: Notes[tuple[int, OwnCall]] = Notes()
+        self._known: Notes[tuple[int, Call]] = Notes()
         self._index = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -58,7 +65,7 @@ class _Calls(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if func not in _QUESTIONS:
-            self._note_reads(args, kwargs)
+            self._note_reads(name, args, kwargs)
         kind = _KIND_OF.get(name)
         if kind is None:
             return func(*args, **kwargs)
@@ -66,28 +73,41 @@ class _Calls(TorchFunctionMode):
         self._index += 1
         index = self._index
         found = self._recognise(kind, func, args, kwargs)
+        if isinstance(found, JoinedCall) and not self._may_join(index):
+            found = None
         if found is None:
             return func(*args, **kwargs)
         result = self._run(found, func, args, kwargs)
         self._known.keep(result, (index, found), sources=found.sources())
         return result
 
-    def _run(self, found: OwnCall, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
         raise NotImplementedError
 
-    def _note_reads(self, args: _Args, kwargs: dict[str, Any]) -> None:
-        """Told what a call reads."""
+    def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
+        """Told what a call of that name reads."""
 
     def _may_extend(self, index: int) -> bool:
         """Whether what follows the call of that number may be taken into it."""
         raise NotImplementedError
 
-    def _recognise(
-        self, kind: str, func: Any, args: _Args, kwargs: dict[str, Any]
-    ) -> OwnCall | None:
-        if not args or not isinstance(args[0], Tensor) or torch.is_autocast_enabled("cpu"):
+    def _may_join(self, index: int) -> bool:
+        """Whether nobody wants the parts of the join of that number."""
+        return True
+
+    def _recognise(self, kind: str, func: Any, args: _Args, kwargs: dict[str, Any]) -> Call | None:
+        if not args or torch.is_autocast_enabled("cpu"):
             return None
         with not_traced():
+            if kind == _JOIN:
+                is_plain = set(kwargs) <= {"dim"}
+                return JoinedCall.of(*args, **kwargs, opened=self._open) if is_plain else None
+            if not isinstance(args[0], Tensor):
+                return None
+            if kind == _MAX_POOL:
+                return PoolCall.of_max(*args, **kwargs)
+            if kind == _AVG_POOL:
+                return PoolCall.of_avg(*args, **kwargs)
             if kind in (_CONVOLUTION, _LINEAR):
                 if not self._is_constant(args[1:], kwargs):
                     return None
@@ -104,7 +124,7 @@ class _Calls(TorchFunctionMode):
             known, limits = self._open(args[0]), limits_of(func, rest=args[1:], options=kwargs)
             return known.limited(*limits) if known is not None and limits is not None else None
 
-    def _open(self, tensor: Any) -> OwnCall | None:
+    def _open(self, tensor: Any) -> Call | None:
         known = self._known.about(tensor)
         return known[1] if known is not None and self._may_extend(known[0]) else None
 
@@ -112,7 +132,7 @@ class _Calls(TorchFunctionMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         return bool(tensors) and all(id(tensor) in self._constants for tensor in tensors)
 
-    def _with_norm(self, func: Any, args: _Args, kwargs: dict[str, Any]) -> OwnCall | None:
+    def _with_norm(self, func: Any, args: _Args, kwargs: dict[str, Any]) -> Call | None:
         known = self._open(args[0])
         if func is not nn.functional.batch_norm or not self._is_constant(args[1:], kwargs):
             return None
@@ -120,7 +140,7 @@ class _Calls(TorchFunctionMode):
             return None
         return known.with_norm(*args[1:], **kwargs)
 
-    def _with_sum(self, args: _Args, kwargs: dict[str, Any]) -> OwnCall | None:
+    def _with_sum(self, args: _Args, kwargs: dict[str, Any]) -> Call | None:
         if kwargs or len(args) != 2 or not all(isinstance(arg, Tensor) for arg in args):
             return None
         if args[0] is args[1] or args[0].dim() != args[1].dim():
@@ -152,13 +172,16 @@ class OwnConvolutions(_Calls):
     def _may_extend(self, index: int) -> bool:
         return self._reads[index] == 1
 
-    def _run(self, found: OwnCall, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
+    def _may_join(self, index: int) -> bool:
+        return self._reads[index] > 0
+
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
         """Ours alone: graphs keep calls that write to a tensor, also where nobody reads it."""
         if _writes(func, kwargs):
             self._stale[args[0]] = True
         return found.run()
 
-    def _note_reads(self, args: _Args, kwargs: dict[str, Any]) -> None:
+    def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
         self.check((args, kwargs))
 
     def check(self, values: Any) -> None:
@@ -180,23 +203,33 @@ class _Reads(_Calls):
 
     def __init__(self, model: nn.Module, *, team_size: int) -> None:
         super().__init__(model, team_size=team_size)
-        self.counts: Counter[int] = Counter()
+        self._counts: Counter[int] = Counter()
+        self._in_parts: set[int] = set()
 
     def _may_extend(self, index: int) -> bool:
         return True
 
-    def _run(self, found: OwnCall, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
         result: Tensor = func(*args, **kwargs)
         return result
 
-    def _note_reads(self, args: _Args, kwargs: dict[str, Any]) -> None:
-        self.note(args, kwargs)
+    def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
+        self.note((args, kwargs), name=name)
 
-    def note(self, *values: Any) -> None:
+    def note(self, values: Any, *, name: str = "") -> None:
         for leaf in tree_leaves(values):
             known = self._known.about(leaf)
-            if known is not None:
-                self.counts[known[0]] += 1
+            if known is None:
+                continue
+            index, call = known
+            self._counts[index] += 1
+            if isinstance(call, JoinedCall) and name in _RESHAPES:
+                self._in_parts.add(index)
+
+    def counts(self) -> Counter[int]:
+        """Reads of each result; none of joins that are read in parts."""
+        kept = {index: n for index, n in self._counts.items() if index not in self._in_parts}
+        return Counter(kept)
 
 
 def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
@@ -226,4 +259,4 @@ def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Cou
         with reads:
             outputs = inputs.call(model)
         reads.note(outputs)
-    return reads.counts
+    return reads.counts()

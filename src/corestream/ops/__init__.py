@@ -10,17 +10,23 @@ from corestream.ops.convolution import (
     has_convolution_kernel,
     pack_convolution,
 )
+from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.linear import has_linear_kernel, linear, pack_linear
+from corestream.ops.pooling import avg_pool, max_pool
 
 __all__ = [
     "ConvolutionShape",
+    "JoinedPart",
     "attention",
+    "avg_pool",
     "convolution",
     "has_attention_kernel",
     "has_convolution_kernel",
     "has_linear_kernel",
     "interleave_channels",
+    "joined_convolutions",
     "linear",
+    "max_pool",
     "pack_convolution",
     "pack_linear",
 ]

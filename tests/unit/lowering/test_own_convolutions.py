@@ -101,6 +101,106 @@ def test_what_follows_a_convolution_is_a_part_of_it(function, calls):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+POOLED, JOINED = "corestream::max_pool", "corestream::joined_convolutions"
+
+
+def fire(m, x):
+    squeezed = torch.relu(m.first(x))
+    return torch.cat([torch.relu(m.second(squeezed)), m.depthwise(squeezed).clamp(max=1)], 1)
+
+
+def branches(m, x):
+    pooled = nn.functional.max_pool2d(x, 3, stride=1, padding=1)
+    return torch.cat((m.norm(m.second(x)), pooled, m.first(pooled)), dim=1)
+
+
+def pools(m, x):
+    out = nn.MaxPool2d(3, 2, ceil_mode=True)(m.first(x))
+    return nn.functional.avg_pool2d(out, (2, 1), count_include_pad=False)
+
+
+def all_of_an_image(m, x):
+    return torch.cat([x, torch.concat([x, m.first(x)], 1)], -3)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [
+        (fire, [OURS, JOINED]),
+        (branches, [POOLED, JOINED]),
+        (pools, [OURS, POOLED, "corestream::avg_pool"]),
+        (all_of_an_image, [JOINED, "aten::cat"]),
+    ],
+)
+def test_convolutions_write_into_what_joins_them_and_pools_are_ours(function, calls):
+    model, x = Model(function), images()
+    expected = model(x)
+    kinds, actual = traced(model, x)
+    assert kinds == calls
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def another_reads_a_part(m, x):
+    out = torch.relu(m.first(x))
+    return torch.cat([out, m.second(out)], 1) + torch.cat([out, out], 1)
+
+
+def along_another_dim(m, x):
+    return torch.cat([m.first(x), m.second(x)], 2)
+
+
+def into_an_output(m, x):
+    return torch.cat([m.first(x), m.second(x)], 1, out=torch.empty(0))
+
+
+def of_two_dtypes(m, x):
+    return torch.cat([m.first(x), x.double()], 1)
+
+
+def shuffled(m, x):
+    joined = torch.cat([x, m.first(x)], 1)
+    return joined.view(2, 2, 8, 9, 9).transpose(1, 2).reshape(2, 16, 9, 9)
+
+
+def indices_are_wanted(m, x):
+    out, indices = nn.functional.max_pool2d(m.first(x), 2, return_indices=True)
+    return out + indices
+
+
+def divided_by_another_number(m, x):
+    return nn.functional.avg_pool2d(m.first(x), 2, divisor_override=3)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "function",
+    [
+        along_another_dim,
+        into_an_output,
+        of_two_dtypes,
+        shuffled,
+        indices_are_wanted,
+        divided_by_another_number,
+    ],
+)
+def test_other_joins_and_pools_stay_as_they_are(function):
+    model, x = Model(function), images()
+    expected = model(x)
+    kinds, actual = traced(model, x)
+    assert not {JOINED, POOLED, "corestream::avg_pool"} & set(kinds)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernel
+def test_what_another_reads_is_an_image_in_a_join():
+    model, x = Model(another_reads_a_part), images()
+    expected = model(x)
+    kinds, actual = traced(model, x)
+    assert kinds == [OURS, JOINED, "aten::cat", "aten::add"]
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 def is_read_twice(m, x):
     out = m.first(x)
     return torch.relu(out) * out

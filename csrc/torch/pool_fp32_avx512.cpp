@@ -1,0 +1,10 @@
+// Compiled for AVX-512 F, BW, DQ and VL (cmake/kernels.cmake); called where the CPU has them.
+#include "pool_simd.h"
+
+namespace corestream {
+
+void pool_fp32_avx512(const Pool& pool, int64_t begin, int64_t end, float* workspace) {
+  pool_images<FP32>(pool, begin, end, workspace);
+}
+
+}  // namespace corestream
