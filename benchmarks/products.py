@@ -1,4 +1,4 @@
-"""Linear layers and convolutions of corestream's own against torch's and oneDNN's, in turns."""
+"""Layers of corestream's own against torch's and oneDNN's, in turns."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ from benchmarks.models import DTYPES
 from benchmarks.report import Report, Row, Target
 from corestream.ops import (
     ConvolutionShape,
+    JoinedPart,
     convolution,
     has_convolution_kernel,
     has_linear_kernel,
+    joined_convolutions,
     linear,
+    max_pool,
+    multiply_transposed,
     pack_convolution,
     pack_linear,
 )
 
 NAME = "products"
-TITLE = "oneDNN with packed weights, as torch calls it, over corestream.ops"
+TITLE = "torch's and oneDNN's layers over those of corestream.ops"
 
 # Rows, input and output features: MiniLM, BERT-base, DLRM.
 LINEAR = ((32, 384, 384), (32, 384, 1536), (128, 768, 3072), (512, 768, 3072), (256, 512, 256))
@@ -40,12 +44,24 @@ CONVOLUTIONS = (
     (8, 64, 56, 256, 1, 1, 1),
     (8, 256, 14, 256, 3, 1, 1),
 )
+# Batch, channels, size, kernel, stride, padding: GoogLeNet and VGG-16.
+POOLS = ((8, 64, 112, 3, 2, 1), (8, 192, 28, 3, 1, 1), (1, 192, 28, 3, 1, 1), (8, 512, 14, 2, 2, 0))
+# Batch, rows, columns, depth: DLRM.
+BATCHES = ((1, 27, 27, 64), (256, 27, 27, 64))
+# Batch, input channels, size, output channels of each: SqueezeNet.
+JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
 
 _Call = Callable[[], object]
 
 
 def _row(
-    name: str, calls: dict[str, _Call], *, flops: float, has_kernel: bool, effort: Effort
+    name: str,
+    calls: dict[str, _Call],
+    *,
+    flops: float,
+    has_kernel: bool,
+    effort: Effort,
+    to: str = "oneDNN",
 ) -> Row:
     turns = time_in_turns(calls, effort=effort)
     notes = {
@@ -53,7 +69,7 @@ def _row(
         for name, taken in turns.items()
     }
     target = Target(at_least=0.9) if has_kernel else None
-    return Row(name, ratios(turns["oneDNN"], turns["ours"]), "×", target, notes)
+    return Row(name, ratios(turns[to], turns["ours"]), "×", target, notes)
 
 
 def _linear(shape: tuple[int, int, int], *, dtype: str, effort: Effort) -> Row:
@@ -97,6 +113,60 @@ def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
 
 
+def _pool(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    batch, channels, size, kernel, stride, pad = shape
+    x = _channels_last(torch.randn(batch, channels, size, size), dtype)
+    window = {"stride": (stride, stride), "padding": (pad, pad)}
+    calls: dict[str, _Call] = {
+        "torch": lambda: torch.nn.functional.max_pool2d(x, kernel, stride, pad),
+        "ours": lambda: max_pool(x, (kernel, kernel), **window),
+    }
+    turns = time_in_turns(calls, effort=effort)
+    moved = x.nbytes * (1 + 1 / stride**2)
+    notes = {
+        name: f"{moved / statistics.median(taken) / 1e9:.1f} GB/s" for name, taken in turns.items()
+    }
+    name = f"{dtype} max pool {batch} × {channels} × {size}², {kernel} × {kernel}, stride {stride}"
+    target = Target(at_least=1.0) if has_linear_kernel(DTYPES[dtype]) else None
+    return Row(name, ratios(turns["torch"], turns["ours"]), "×", target, notes)
+
+
+def _product(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    batch, rows, columns, depth = shape
+    left = torch.randn(batch, rows, depth).to(DTYPES[dtype])
+    right = torch.randn(batch, columns, depth).to(DTYPES[dtype])
+    calls: dict[str, _Call] = {
+        "torch": lambda: torch.bmm(left, right.transpose(1, 2)),
+        "ours": lambda: multiply_transposed(left, right),
+    }
+    name = f"{dtype} product {batch} × {rows} × {depth} × {columns}"
+    flops = 2.0 * batch * rows * columns * depth
+    has_kernel = has_linear_kernel(DTYPES[dtype])
+    return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort, to="torch")
+
+
+def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    """Two convolutions and their concatenation, each by a call of ours and all by one."""
+    batch, channels, size, outputs = shape
+    x = _channels_last(torch.randn(batch, channels, size, size), dtype)
+    sizes = (outputs, channels, 1, 1), (outputs, channels, 3, 3)
+    shapes = [ConvolutionShape(each, padding=(each[2] // 2, each[3] // 2)) for each in sizes]
+    packed = [pack_convolution(_channels_last(torch.randn(each), dtype)) for each in sizes]
+    pairs = list(zip(shapes, packed, strict=True))
+    parts = [JoinedPart(input=x, packed=weight, shape=each, low=0.0) for each, weight in pairs]
+    calls: dict[str, _Call] = {
+        "apart": lambda: torch.cat(
+            [convolution(x, weight, shape=each, low=0.0) for each, weight in pairs], 1
+        ),
+        "joined": lambda: joined_convolutions(parts),
+    }
+    turns = time_in_turns(calls, effort=effort)
+    notes = {name: f"{statistics.median(taken) * 1e6:.0f} us" for name, taken in turns.items()}
+    name = f"{dtype} join {batch} × {channels} × {size}² → 2 × {outputs}"
+    target = Target(at_least=1.0) if has_linear_kernel(DTYPES[dtype]) else None
+    return Row(name, ratios(turns["apart"], turns["joined"]), "×", target, notes)
+
+
 def _calls(effort: Effort) -> Row:
     """What a convolution costs beside its work: of one pixel, from Python."""
     x = torch.randn(1, 16, 1, 1).contiguous(memory_format=torch.channels_last)
@@ -123,6 +193,15 @@ def _channels_last(image: Tensor, dtype: str) -> Tensor:
     return image.to(DTYPES[dtype]).contiguous(memory_format=torch.channels_last)
 
 
+_LAYERS = (
+    (_linear, LINEAR),
+    (_convolution, CONVOLUTIONS),
+    (_pool, POOLS),
+    (_join, JOINS),
+    (_product, BATCHES),
+)
+
+
 def run(effort: Effort) -> Report:
     # Without instructions for bf16, oneDNN does not take it.
     dtypes = ("fp32", "bf16") if computes_bf16() else ("fp32",)
@@ -130,7 +209,7 @@ def run(effort: Effort) -> Report:
         rows = [
             measure(shape, dtype=dtype, effort=effort)  # type: ignore[operator]
             for dtype in dtypes
-            for measure, shapes in ((_linear, LINEAR), (_convolution, CONVOLUTIONS))
+            for measure, shapes in _LAYERS
             for shape in shapes
         ]
         rows.append(_calls(effort))

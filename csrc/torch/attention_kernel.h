@@ -9,8 +9,7 @@
 namespace corestream {
 
 constexpr int64_t kHeadStep = 16;
-constexpr int64_t kTileRows = 6;
-constexpr int64_t kBlockRows = 8 * kTileRows;
+constexpr int64_t kBlockRows = 48;  // whole tiles
 
 // Strides are in elements, between rows; elements of a row are adjacent.
 struct HeadAttention {

@@ -200,8 +200,14 @@ void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::
     c.residual_pixel = added.stride(3);
   }
   if (!shape.is_depthwise() && (c.pad_height > 0 || c.pad_width > 0)) {
-    zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
-    c.zeros = zeros.const_data_ptr();
+    // A tensor of them, made anew, takes as long as a small layer's call.
+    alignas(64) static constexpr float kZeros[4096] = {};
+    c.zeros = kZeros;
+    const int64_t length = run_length(c.channels, c.kernel_width);
+    if (length * input.element_size() > static_cast<int64_t>(sizeof(kZeros))) {
+      zeros = at::zeros({length}, input.options());
+      c.zeros = zeros.const_data_ptr();
+    }
   }
   run_convolution(c, input.scalar_type(), shape.is_depthwise());
 }

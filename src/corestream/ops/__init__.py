@@ -13,6 +13,7 @@ from corestream.ops.convolution import (
 from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.linear import has_linear_kernel, linear, pack_linear
 from corestream.ops.pooling import avg_pool, max_pool
+from corestream.ops.product import multiply_transposed
 
 __all__ = [
     "ConvolutionShape",
@@ -27,6 +28,7 @@ __all__ = [
     "joined_convolutions",
     "linear",
     "max_pool",
+    "multiply_transposed",
     "pack_convolution",
     "pack_linear",
 ]
