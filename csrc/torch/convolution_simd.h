@@ -17,29 +17,48 @@ typedef uint16_t Half __attribute__((may_alias));
 // What stays in a core's second-level cache: pixels that all panels pass over, or all weights.
 constexpr int64_t kCachedBytes = 256 * 1024;
 
-// What becomes of a vector of sums of a pixel. Made once for many: its limits stay in registers.
+// What becomes of a vector of sums of a pixel. Made once for many, and a copy of what it needs:
+// that stays in registers, where a store might have changed a convolution's.
 template <typename Kind>
 class Finish {
  public:
   using Element = typename Kind::Element;
 
-  explicit Finish(const Convolution& c) : convolution_(c), low_(each(c.low)), high_(each(c.high)) {}
+  explicit Finish(const Convolution& c)
+      : residual_(static_cast<const Element*>(c.residual)),
+        residual_pixel_(c.residual_pixel),
+        output_(static_cast<Element*>(c.output)),
+        output_pixel_(c.output_pixel),
+        has_gelu_(c.has_gelu),
+        low_(each(c.low)),
+        high_(each(c.high)) {}
 
   void store(Floats sum, int64_t pixel, int64_t channel, Which which) const {
-    const Convolution& c = convolution_;
-    if (c.residual != nullptr) {
-      const auto* residual = static_cast<const Element*>(c.residual);
-      sum = add(sum, Kind::widen(residual + pixel * c.residual_pixel + channel, which));
+    if (residual_ != nullptr) {
+      sum = add(sum, Kind::widen(residual_ + pixel * residual_pixel_ + channel, which));
     }
-    if (c.has_gelu) sum = gelu(sum);
-    // In this order NaN stays NaN, as in torch.
-    sum = smaller(high_, larger(low_, sum));
-    auto* output = static_cast<Element*>(c.output) + pixel * c.output_pixel + channel;
-    Kind::narrow(output, sum, which);
+    Kind::narrow(output_ + pixel * output_pixel_ + channel, limited(sum), which);
+  }
+  // Of all lanes.
+  void store(Floats sum, int64_t pixel, int64_t channel) const {
+    if (residual_ != nullptr) {
+      sum = add(sum, Kind::widen(residual_ + pixel * residual_pixel_ + channel));
+    }
+    Kind::narrow(output_ + pixel * output_pixel_ + channel, limited(sum));
   }
 
  private:
-  const Convolution& convolution_;
+  Floats limited(Floats sum) const {
+    if (has_gelu_) sum = gelu(sum);
+    // In this order NaN stays NaN, as in torch.
+    return smaller(high_, larger(low_, sum));
+  }
+
+  const Element* residual_;
+  int64_t residual_pixel_;
+  Element* output_;
+  int64_t output_pixel_;
+  bool has_gelu_;
   Floats low_, high_;
 };
 
@@ -77,12 +96,13 @@ template <typename Kind, int Rows, int Vectors>
 void multiply_tile(const DenseTile<Kind>& tile) {
   const Convolution& c = tile.convolution;
   Floats sums[Rows][Vectors];
-#pragma GCC unroll 8
-  for (int row = 0; row < Rows; ++row) {
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      sums[row][v] = zero();
-      if (v % Kind::kPerUnit != 0) continue;
+  for (int v = 0; v < Vectors; ++v) {
+    const Floats bias = bias_of(c, tile.first_channel + v * kLanes);
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      sums[row][v] = bias;
+      if (v * kLanes * sizeof(typename Kind::Element) % 64 != 0) continue;
       expect_output<Kind>(c, tile.first_pixel + row, tile.first_channel + v * kLanes);
     }
   }
@@ -111,10 +131,16 @@ void multiply_tile(const DenseTile<Kind>& tile) {
   for (int v = 0; v < Vectors; ++v) {
     const int64_t channel = tile.first_channel + v * kLanes;
     const Which which = first_lanes(c.out_channels - channel);
-    const Floats bias = bias_of(c, channel);
+    if (are_all(which)) {
+#pragma GCC unroll 8
+      for (int row = 0; row < Rows; ++row) {
+        finish.store(sums[row][v], tile.first_pixel + row, channel);
+      }
+      continue;
+    }
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
-      finish.store(add(sums[row][v], bias), tile.first_pixel + row, channel, which);
+      finish.store(sums[row][v], tile.first_pixel + row, channel, which);
     }
   }
 }

@@ -37,67 +37,98 @@ struct DenseTile {
     }
     int64_t x = pixel % c.out_width, y = pixel / c.out_width % c.out_height;
     int64_t image = pixel / c.out_width / c.out_height;
+    find_lines(image, y);
     for (int64_t row = 0; row < rows; ++row) {
       if (c.has_few_channels()) {
-        find_rows(row, image, y, x);
+        find_rows(row, x);
       } else {
-        find_taps(row, image, y, x);
+        find_taps(row, x);
       }
-      if (++x < c.out_width) continue;
+      if (++x < c.out_width || row + 1 == rows) continue;
       x = 0;
-      if (++y < c.out_height) continue;
-      y = 0;
-      ++image;
+      if (++y == c.out_height) {
+        y = 0;
+        ++image;
+      }
+      find_lines(image, y);
     }
   }
 
  private:
-  const Element* input_row(int64_t image, int64_t y) const {
+  // The row of the input that each row of taps reads for a row of the output; null outside.
+  void find_lines(int64_t image, int64_t y) {
     const Convolution& c = convolution;
-    if (y < 0 || y >= c.height) return nullptr;
-    return static_cast<const Element*>(c.input) + (image * c.height + y) * c.width * c.input_pixel;
+    const auto* input = static_cast<const Element*>(c.input);
+    int64_t line = y * c.stride_height - c.pad_height;
+    for (int64_t ky = 0; ky < c.kernel_height; ++ky, line += c.dilation_height) {
+      const bool is_inside = line >= 0 && line < c.height;
+      lines_[ky] =
+          is_inside ? input + (image * c.height + line) * c.width * c.input_pixel : nullptr;
+    }
   }
 
-  void find_taps(int64_t row, int64_t image, int64_t y, int64_t x) {
+  void find_taps(int64_t row, int64_t x) {
     const Convolution& c = convolution;
-    const int64_t top = y * c.stride_height - c.pad_height;
     const int64_t left = x * c.stride_width - c.pad_width;
-    int64_t tap = 0;
+    const int64_t last = left + (c.kernel_width - 1) * c.dilation_width;
+    const auto* zeros = static_cast<const Element*>(c.zeros);
+    const Element** tap = &inputs[0][row];
+    if (left >= 0 && last < c.width) {
+      // Most pixels: nothing to be asked of a column.
+      const int64_t step = c.dilation_width * c.input_pixel;
+      for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
+        const bool is_inside = lines_[ky] != nullptr;
+        const Element* from = is_inside ? lines_[ky] + left * c.input_pixel : zeros;
+        for (int64_t kx = 0; kx < c.kernel_width; ++kx, tap += kMostRows) {
+          *tap = from;
+          from += is_inside ? step : 0;
+        }
+      }
+      return;
+    }
     for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
-      const Element* line = input_row(image, top + ky * c.dilation_height);
-      for (int64_t kx = 0; kx < c.kernel_width; ++kx, ++tap) {
-        const int64_t column = left + kx * c.dilation_width;
-        const bool is_inside = line != nullptr && column >= 0 && column < c.width;
-        inputs[tap][row] =
-            is_inside ? line + column * c.input_pixel : static_cast<const Element*>(c.zeros);
+      int64_t column = left;
+      for (int64_t kx = 0; kx < c.kernel_width; ++kx, tap += kMostRows) {
+        const bool is_inside = lines_[ky] != nullptr && column >= 0 && column < c.width;
+        *tap = is_inside ? lines_[ky] + column * c.input_pixel : zeros;
+        column += c.dilation_width;
       }
     }
   }
 
   // A run is a row of the kernel: pixels have no gaps, and the kernel no dilation.
-  void find_rows(int64_t row, int64_t image, int64_t y, int64_t x) {
+  void find_rows(int64_t row, int64_t x) {
     const Convolution& c = convolution;
-    const int64_t top = y * c.stride_height - c.pad_height;
     const int64_t left = x * c.stride_width - c.pad_width;
     const int64_t begin = larger(left, 0), end = smaller(left + c.kernel_width, c.width);
     const bool is_inside = begin == left && end == left + c.kernel_width;
     for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
-      const Element* line = input_row(image, top + ky * c.dilation_height);
+      const Element* line = lines_[ky];
       if (line == nullptr || begin >= end) {
         inputs[ky][row] = static_cast<const Element*>(c.zeros);
       } else if (is_inside) {
         inputs[ky][row] = line + left * c.channels;
       } else {
-        Element* run = padded[ky][row];
-        for (int64_t i = 0; i < c.kernel_width * c.channels; ++i) {
-          const int64_t column = left + i / c.channels;
-          const bool is_present = column >= begin && column < end;
-          run[i] = is_present ? line[left * c.channels + i] : Element{};
-        }
-        inputs[ky][row] = run;
+        inputs[ky][row] = padded_run(padded[ky][row], line, begin - left, end - left, left);
       }
     }
   }
+
+  // What lies from column `left` on, of which some columns of the kernel are inside.
+  const Element* padded_run(Element* run, const Element* line, int64_t begin, int64_t end,
+                            int64_t left) const {
+    const Convolution& c = convolution;
+    for (int64_t column = 0; column < c.kernel_width; ++column) {
+      const bool is_present = column >= begin && column < end;
+      for (int64_t i = 0; i < c.channels; ++i) {
+        run[column * c.channels + i] =
+            is_present ? line[(left + column) * c.channels + i] : Element{};
+      }
+    }
+    return run;
+  }
+
+  const Element* lines_[kMostTaps];
 };
 
 }  // namespace
