@@ -18,7 +18,7 @@ from corestream.ops import (
     JoinedPart,
     convolution,
     has_convolution_kernel,
-    has_linear_kernel,
+    has_kernels,
     joined_convolutions,
     linear,
     max_pool,
@@ -84,7 +84,7 @@ def _linear(shape: tuple[int, int, int], *, dtype: str, effort: Effort) -> Row:
         "ours": lambda: linear(x, ours, out_features=outputs),
     }
     name = f"{dtype} linear {rows} × {features} → {outputs}"
-    has_kernel = has_linear_kernel(DTYPES[dtype])
+    has_kernel = has_kernels(DTYPES[dtype])
     flops = 2.0 * rows * features * outputs
     return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
 
@@ -127,7 +127,7 @@ def _pool(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
         name: f"{moved / statistics.median(taken) / 1e9:.1f} GB/s" for name, taken in turns.items()
     }
     name = f"{dtype} max pool {batch} × {channels} × {size}², {kernel} × {kernel}, stride {stride}"
-    target = Target(at_least=1.0) if has_linear_kernel(DTYPES[dtype]) else None
+    target = Target(at_least=1.0) if has_kernels(DTYPES[dtype]) else None
     return Row(name, ratios(turns["torch"], turns["ours"]), "×", target, notes)
 
 
@@ -141,7 +141,7 @@ def _product(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     }
     name = f"{dtype} product {batch} × {rows} × {depth} × {columns}"
     flops = 2.0 * batch * rows * columns * depth
-    has_kernel = has_linear_kernel(DTYPES[dtype])
+    has_kernel = has_kernels(DTYPES[dtype])
     return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort, to="torch")
 
 
@@ -163,7 +163,7 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     turns = time_in_turns(calls, effort=effort)
     notes = {name: f"{statistics.median(taken) * 1e6:.0f} us" for name, taken in turns.items()}
     name = f"{dtype} join {batch} × {channels} × {size}² → 2 × {outputs}"
-    target = Target(at_least=1.0) if has_linear_kernel(DTYPES[dtype]) else None
+    target = Target(at_least=1.0) if has_kernels(DTYPES[dtype]) else None
     return Row(name, ratios(turns["apart"], turns["joined"]), "×", target, notes)
 
 

@@ -6,6 +6,7 @@
 #include "bind_allocator.h"
 #include "bind_executor.h"
 #include "convolution.h"
+#include "cpu_kernels.h"
 #include "errors.h"
 #include "plain_structure.h"
 #include "tensor_parts.h"
@@ -49,6 +50,7 @@ PYBIND11_MODULE(_torch, module) {
              py::call_guard<py::gil_scoped_release>());
   module.def("has_attention_kernel", &corestream::has_attention_kernel, py::arg("dtype"),
              py::arg("head_size"), py::arg("num_keys"));
+  module.def("has_kernels", &corestream::has_kernels, py::arg("dtype"));
   module.def("has_convolution_kernel", &has_convolution_kernel, py::arg("dtype"),
              py::arg("weight_size"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
              py::arg("groups"));

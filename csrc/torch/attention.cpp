@@ -23,16 +23,13 @@ constexpr size_t kAlignment = 64;
 // Scores of all keys lie in the cache of a core; beyond, torch's way of blocks is better.
 constexpr int64_t kMostKeys = 4096;
 
+AttentionKernel kernel_for([[maybe_unused]] at::ScalarType dtype) {
 #if defined(__x86_64__)
-AttentionKernel kernel_for(at::ScalarType dtype) {
-  if (dtype == at::kFloat && has_avx512()) return &attend_fp32_avx512;
-  if (dtype == at::kFloat && has_avx2()) return &attend_fp32_avx2;
-  if (dtype == at::kBFloat16 && has_avx512_bf16()) return &attend_bf16_avx512;
-  return nullptr;
-}
+  return choose_kernel(dtype, &attend_fp32_avx2, &attend_fp32_avx512, &attend_bf16_avx512);
 #else
-AttentionKernel kernel_for(at::ScalarType) { return nullptr; }
+  return nullptr;
 #endif
+}
 
 // Also where only shapes are known: what comes out must be of the shape that was foretold.
 void check_operands(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
@@ -73,12 +70,6 @@ at::Tensor attention_of_torch(const at::Tensor& query, const at::Tensor& key,
       .transpose(1, 2)
       .contiguous()
       .transpose(1, 2);
-}
-
-// Rows of adjacent elements, an even number of elements apart: bf16 is read in pairs.
-at::Tensor with_plain_rows(const at::Tensor& tensor) {
-  const bool is_plain = tensor.stride(3) == 1 && tensor.stride(2) % 2 == 0;
-  return is_plain ? tensor : tensor.contiguous();
 }
 
 // What is added to the scores: (batch, heads, queries, keys), without memory where it repeats.

@@ -29,7 +29,7 @@ struct HeadAttention {
   const void* mask;
   int64_t mask_stride;
   float scale;
-  // attention_workspace_bytes() of the same shape, aligned to 64 bytes.
+  // attention_workspace_bytes() of the same shape.
   void* workspace;
 };
 

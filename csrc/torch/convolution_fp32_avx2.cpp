@@ -1,4 +1,4 @@
-// Compiled for AVX2 and FMA (cmake/avx512.cmake); called where the CPU has them.
+// Compiled for AVX2 and FMA (cmake/kernels.cmake); called where the CPU has them.
 #include "depthwise_simd.h"
 
 namespace corestream {

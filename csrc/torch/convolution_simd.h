@@ -130,6 +130,8 @@ void multiply_tile(const DenseTile<Kind>& tile) {
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const int64_t channel = tile.first_channel + v * kLanes;
+    // The second half of a padded vector may have no channel at all.
+    if (channel >= c.out_channels) break;
     const Which which = first_lanes(c.out_channels - channel);
     if (are_all(which)) {
 #pragma GCC unroll 8

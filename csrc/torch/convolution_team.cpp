@@ -1,13 +1,11 @@
 #include "convolution_team.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
 #include "cpu_kernels.h"
-#include "openmp.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -24,22 +22,17 @@ struct Team {
 
 // Panels, where pixels are few: each weight is then read by one member only.
 Team team_for(const Convolution& c, int64_t panels, int64_t work) {
-  const int available = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto members = static_cast<int>(std::clamp<int64_t>(work / kLeastWork, 1, available));
+  const int members = team_size_for(work, work, kLeastWork);
   const bool is_low = c.num_pixels() < kLeastPixels * members;
   const bool is_weighty = panels % members == 0 && c.num_pixels() < c.out_channels;
   return {members, panels >= members && (is_low || is_weighty)};
-}
-
-std::pair<int64_t, int64_t> share(int64_t count, int member, int members) {
-  return {count * member / members, count * (member + 1) / members};
 }
 
 void run_dense(const Convolution& c, const ConvolutionKernel& kernel) {
   const Panels panels(c.out_channels, kernel.panel_vectors);
   const int64_t work = c.num_pixels() * c.out_channels * c.channels * c.num_taps();
   const Team team = team_for(c, panels.count, work);
-  run_on_team(team.size, [&](int member) {
+  run_shares(team.size, [&](int member) {
     const auto [begin, end] = team.divides_panels ? std::pair<int64_t, int64_t>{0, c.num_pixels()}
                                                   : share(c.num_pixels(), member, team.size);
     const auto [first, last] = team.divides_panels ? share(panels.count, member, team.size)
@@ -52,10 +45,8 @@ void run_depthwise(const Convolution& c, const ConvolutionKernel& kernel) {
   const int64_t rows = c.batch * c.out_height;
   // A multiplication takes as long as several of a dense one, which has more in registers.
   const int64_t work = 8 * c.num_pixels() * c.channels * c.num_taps();
-  const int available = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto members =
-      static_cast<int>(std::clamp<int64_t>(std::min(work / kLeastWork, rows), 1, available));
-  run_on_team(members, [&](int member) {
+  const int members = team_size_for(rows, work, kLeastWork);
+  run_shares(members, [&](int member) {
     const auto [begin, end] = share(rows, member, members);
     kernel.run(c, {begin, end, 0, 0});
   });
@@ -63,20 +54,20 @@ void run_depthwise(const Convolution& c, const ConvolutionKernel& kernel) {
 
 }  // namespace
 
-ConvolutionKernel convolution_kernel(c10::ScalarType dtype, bool is_depthwise) {
+ConvolutionKernel convolution_kernel([[maybe_unused]] c10::ScalarType dtype,
+                                     [[maybe_unused]] bool is_depthwise) {
 #if defined(__x86_64__)
-  if (dtype == at::kFloat && has_avx512()) {
-    return {is_depthwise ? &convolve_depthwise_fp32_avx512 : &convolve_dense_fp32_avx512};
+  if (is_depthwise) {
+    return choose_kernel<ConvolutionKernel>(dtype, {&convolve_depthwise_fp32_avx2},
+                                            {&convolve_depthwise_fp32_avx512},
+                                            {&convolve_depthwise_bf16_avx512});
   }
-  if (dtype == at::kFloat && has_avx2()) {
-    return {is_depthwise ? &convolve_depthwise_fp32_avx2 : &convolve_dense_fp32_avx2,
-            /*panel_vectors=*/1};
-  }
-  if (dtype == at::kBFloat16 && has_avx512_bf16()) {
-    return {is_depthwise ? &convolve_depthwise_bf16_avx512 : &convolve_dense_bf16_avx512};
-  }
-#endif
+  return choose_kernel<ConvolutionKernel>(dtype, {&convolve_dense_fp32_avx2, /*panel_vectors=*/1},
+                                          {&convolve_dense_fp32_avx512},
+                                          {&convolve_dense_bf16_avx512});
+#else
   return {};
+#endif
 }
 
 void run_convolution(const Convolution& convolution, c10::ScalarType dtype, bool is_depthwise) {

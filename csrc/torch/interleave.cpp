@@ -1,7 +1,6 @@
 #include "interleave.h"
 
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "operands.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -90,9 +90,10 @@ void interleave_into(const at::Tensor& output, const std::vector<at::Tensor>& pa
   T* const start = static_cast<T*>(output.data_ptr());
   const int64_t channels = parts[0].size(1);
   const int64_t pixels = parts[0].numel() / channels;
-  const auto pixel_bytes = static_cast<int64_t>(channels * parts.size() * sizeof(T));
-  const int64_t grain = std::max<int64_t>(1, kBytesPerThread / pixel_bytes);
-  at::parallel_for(0, pixels, grain, [&](int64_t begin, int64_t end) {
+  const auto bytes = static_cast<int64_t>(output.nbytes());
+  const int members = team_size_for(pixels, bytes, kBytesPerThread);
+  run_shares(members, [&](int member) {
+    const auto [begin, end] = share(pixels, member, members);
     interleave_pixels(groups, start, channels, begin, end);
   });
 }

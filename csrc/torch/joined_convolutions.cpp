@@ -3,9 +3,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <vector>
 
@@ -15,8 +13,12 @@
 namespace corestream {
 namespace {
 
-// Numbers of a part in `shapes`: of the weight 4, stride, padding and dilation 2 each, the groups.
-constexpr size_t kSizes = 11;
+// Numbers of a part in `shapes`: what it has, and of its convolution the weight's sizes (4),
+// stride, padding and dilation (2 each) and the groups.
+constexpr size_t kNumbers = 12;
+// What a part has. Without a weight it is an image, and has nothing else. Flags, since tracing
+// knows no lists of tensors that may be absent, and AOTInductor's JSON no infinity.
+constexpr int64_t kWeight = 1, kBias = 2, kLow = 4, kHigh = 8;
 
 // An image, or a convolution of it.
 struct Part {
@@ -24,102 +26,109 @@ struct Part {
   std::optional<at::Tensor> bias;
   ConvolutionShape shape;
   std::optional<double> low, high;
+  bool is_image;
 
-  bool is_plain() const { return packed.numel() == 0; }
-
-  c10::SymInt channels() const {
-    return is_plain() ? input.sym_size(1) : c10::SymInt(shape.weight[0]);
+  c10::SymDimVector size() const {
+    if (is_image) return c10::SymDimVector(input.sym_sizes());
+    return convolved_sym_size(input, shape);
+  }
+  void check() const {
+    if (!is_image) check_convolution(input, packed, bias, std::nullopt, shape);
   }
   at::Tensor by_torch() const {
-    if (is_plain()) return input;
+    if (is_image) return input;
     return convolution_by_torch(input, packed, bias, std::nullopt, shape, low, high);
+  }
+  // With a kernel, by itself.
+  at::Tensor alone() const {
+    if (is_image) return input;
+    return convolution(input, packed, bias, std::nullopt, shape.weight, shape.stride, shape.padding,
+                       shape.dilation, shape.groups, low, high);
   }
 };
 
-std::optional<double> limit(double value) {
-  return std::isinf(value) ? std::nullopt : std::optional<double>(value);
-}
+using Parts = std::vector<Part>;
 
-std::vector<Part> parts_of(at::TensorList inputs, at::TensorList packed, at::TensorList biases,
-                           at::IntArrayRef shapes, at::ArrayRef<double> limits) {
+Parts parts_of(at::TensorList inputs, at::TensorList packed, at::TensorList biases,
+               at::IntArrayRef shapes, at::ArrayRef<double> limits) {
   const size_t count = inputs.size();
   TORCH_CHECK(count >= 1 && packed.size() == count && biases.size() == count &&
-                  shapes.size() == kSizes * count && limits.size() == 2 * count,
-              "there must be a weight, a bias, ", kSizes,
-              " sizes and 2 limits for each input; got ", count, " inputs, ", packed.size(), ", ",
-              biases.size(), ", ", shapes.size(), " and ", limits.size(),
+                  shapes.size() == kNumbers * count && limits.size() == 2 * count,
+              "there must be a weight, a bias, ", kNumbers,
+              " numbers and 2 limits for each input; ", "got ", count, " inputs, ", packed.size(),
+              ", ", biases.size(), ", ", shapes.size(), " and ", limits.size(),
               "; call corestream.ops.joined_convolutions");
-  std::vector<Part> parts;
+  Parts parts;
   parts.reserve(count);
   for (size_t i = 0; i < count; ++i) {
-    const auto sizes = shapes.slice(kSizes * i, kSizes);
-    const ConvolutionShape shape{sizes.slice(0, 4), sizes.slice(4, 2), sizes.slice(6, 2),
-                                 sizes.slice(8, 2), sizes[10]};
+    const auto numbers = shapes.slice(kNumbers * i, kNumbers);
+    const int64_t has = numbers[0];
+    const auto limit = [&](int64_t flag, double value) {
+      return (has & flag) != 0 ? std::optional<double>(value) : std::nullopt;
+    };
     TORCH_CHECK(inputs[i].dim() == 4, "inputs must have 4 dims; got ", inputs[i].dim(),
                 "; pass (batch, channels, height, width)");
-    std::optional<at::Tensor> bias;
-    if (biases[i].numel() > 0) bias = biases[i];
-    parts.push_back(
-        {inputs[i], packed[i], bias, shape, limit(limits[2 * i]), limit(limits[2 * i + 1])});
+    TORCH_CHECK(has == 0 || (has & kWeight) != 0,
+                "an image must have no bias and no limits; got flags ", has,
+                "; call corestream.ops.joined_convolutions");
+    parts.push_back({inputs[i],
+                     packed[i],
+                     (has & kBias) != 0 ? std::optional<at::Tensor>(biases[i]) : std::nullopt,
+                     {numbers.slice(1, 4), numbers.slice(5, 2), numbers.slice(7, 2),
+                      numbers.slice(9, 2), numbers[11]},
+                     limit(kLow, limits[2 * i]),
+                     limit(kHigh, limits[2 * i + 1]),
+                     has == 0});
   }
   return parts;
 }
 
-bool has_gradient(const std::vector<Part>& parts) {
+bool has_gradient(const Parts& parts) {
   return std::any_of(parts.begin(), parts.end(),
                      [](const Part& part) { return needs_gradient({part.input, part.bias}); });
 }
 
-std::array<int64_t, 4> size_of(const Part& part) {
-  if (!part.is_plain()) return convolved_size(part.input, part.shape);
-  const auto sizes = part.input.sizes();
-  return {sizes[0], sizes[1], sizes[2], sizes[3]};
-}
-
-// What all of it have, but for the channels, which are summed.
-std::array<int64_t, 4> joined_size(const std::vector<Part>& parts) {
-  std::array<int64_t, 4> joined = size_of(parts[0]);
+// Also where only shapes are known.
+c10::SymDimVector joined_size(const Parts& parts) {
+  const c10::SymDimVector first = parts[0].size();
+  c10::SymDimVector joined = first;
   joined[1] = 0;
   for (const Part& part : parts) {
     TORCH_CHECK(part.input.scalar_type() == parts[0].input.scalar_type(),
                 "inputs must have one dtype; got ", parts[0].input.scalar_type(), " and ",
                 part.input.scalar_type(), "; cast them");
-    std::array<int64_t, 4> size = size_of(part);
+    const c10::SymDimVector size = part.size();
+    for (const int64_t dim : {0, 2, 3}) {
+      TORCH_SYM_CHECK(size[dim].sym_eq(first[dim]),
+                      "parts must have one batch, height and width; got ",
+                      c10::SymIntArrayRef(first), " and ", c10::SymIntArrayRef(size),
+                      "; pad or crop the inputs");
+    }
     joined[1] += size[1];
-    size[1] = joined[1];
-    TORCH_CHECK(size == joined, "parts must have one batch, height and width; got ",
-                at::IntArrayRef(joined), " and ", at::IntArrayRef(size),
-                "; pad or crop the inputs");
   }
   return joined;
 }
 
-void check(const std::vector<Part>& parts) {
-  for (const Part& part : parts) {
-    if (part.is_plain()) continue;
-    check_convolution(part.input, part.packed, part.bias, std::nullopt, part.shape);
-  }
+at::Tensor empty_joined(const Parts& parts) {
+  return at::empty_symint(joined_size(parts), parts[0].input.options(),
+                          at::MemoryFormat::ChannelsLast);
 }
 
-at::Tensor joined_by_torch(const std::vector<Part>& parts) {
-  std::vector<at::Tensor> results;
-  results.reserve(parts.size());
-  for (const Part& part : parts) results.push_back(part.by_torch());
+at::Tensor joined(const std::vector<at::Tensor>& results) {
   return at::cat(results, 1).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at::TensorList biases,
                                at::IntArrayRef shapes, at::ArrayRef<double> limits) {
-  const std::vector<Part> parts = parts_of(inputs, packed, biases, shapes, limits);
-  check(parts);
-  at::Tensor output =
-      at::empty(joined_size(parts), inputs[0].options(), at::MemoryFormat::ChannelsLast);
+  const Parts parts = parts_of(inputs, packed, biases, shapes, limits);
+  for (const Part& part : parts) part.check();
+  at::Tensor output = empty_joined(parts);
   int64_t first = 0;
   for (const Part& part : parts) {
-    const int64_t channels = size_of(part)[1];
+    const int64_t channels = part.is_image ? part.input.size(1) : part.shape.weight[0];
     const at::Tensor slice = output.narrow(1, first, channels);
     first += channels;
-    if (part.is_plain()) {
+    if (part.is_image) {
       slice.copy_(part.input);
     } else {
       convolve_into(slice, part.input, part.packed, part.bias, std::nullopt, part.shape, part.low,
@@ -127,6 +136,12 @@ at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at:
     }
   }
   return output;
+}
+
+at::Tensor joined_convolutions_meta(at::TensorList inputs, at::TensorList packed,
+                                    at::TensorList biases, at::IntArrayRef shapes,
+                                    at::ArrayRef<double> limits) {
+  return empty_joined(parts_of(inputs, packed, biases, shapes, limits));
 }
 
 auto& joined_operator() {
@@ -139,44 +154,44 @@ auto& joined_operator() {
 at::Tensor joined_convolutions_autograd(at::TensorList inputs, at::TensorList packed,
                                         at::TensorList biases, at::IntArrayRef shapes,
                                         at::ArrayRef<double> limits) {
-  const std::vector<Part> parts = parts_of(inputs, packed, biases, shapes, limits);
+  const Parts parts = parts_of(inputs, packed, biases, shapes, limits);
   if (has_gradient(parts)) {
-    check(parts);
     joined_size(parts);
-    return joined_by_torch(parts);
+    std::vector<at::Tensor> results;
+    results.reserve(parts.size());
+    for (const Part& part : parts) {
+      part.check();
+      results.push_back(part.by_torch());
+    }
+    return joined(results);
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return joined_operator().call(inputs, packed, biases, shapes, limits);
 }
 
-// Weights are packed in one dtype, which the inputs then have, whatever autocast made of them.
+// Weights are packed in one dtype, which their inputs then have, whatever autocast made of them.
+// Results of several dtypes are promoted, as cat does it.
 at::Tensor joined_convolutions_autocast(at::TensorList inputs, at::TensorList packed,
                                         at::TensorList biases, at::IntArrayRef shapes,
                                         at::ArrayRef<double> limits) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  at::ScalarType dtype = inputs[0].scalar_type();
-  for (const Part& part : parts_of(inputs, packed, biases, shapes, limits)) {
-    if (!part.is_plain() && !part.shape.is_depthwise()) dtype = part.packed.scalar_type();
-  }
+  Parts parts = parts_of(inputs, packed, biases, shapes, limits);
   std::vector<at::Tensor> cast;
-  cast.reserve(inputs.size());
-  for (const at::Tensor& input : inputs) cast.push_back(input.to(dtype));
-  return joined_operator().call(cast, packed, biases, shapes, limits);
-}
-
-at::Tensor joined_convolutions_meta(at::TensorList inputs, at::TensorList packed,
-                                    at::TensorList biases, at::IntArrayRef shapes,
-                                    at::ArrayRef<double> limits) {
-  c10::SymInt channels = 0;
-  c10::SymDimVector sizes;
-  for (const Part& part : parts_of(inputs, packed, biases, shapes, limits)) {
-    channels += part.channels();
-    if (!sizes.empty()) continue;
-    sizes = part.is_plain() ? c10::SymDimVector(part.input.sym_sizes())
-                            : convolved_sym_size(part.input, part.shape);
+  cast.reserve(parts.size());
+  for (Part& part : parts) {
+    if (!part.is_image && !part.shape.is_depthwise()) {
+      part.input = part.input.to(part.packed.scalar_type());
+    }
+    cast.push_back(part.input);
   }
-  sizes[1] = channels;
-  return at::empty_symint(sizes, inputs[0].options(), at::MemoryFormat::ChannelsLast);
+  const bool is_one_dtype = std::all_of(cast.begin(), cast.end(), [&](const at::Tensor& input) {
+    return input.scalar_type() == cast[0].scalar_type();
+  });
+  if (is_one_dtype) return joined_operator().call(cast, packed, biases, shapes, limits);
+  std::vector<at::Tensor> results;
+  results.reserve(parts.size());
+  for (const Part& part : parts) results.push_back(part.alone());
+  return joined(results);
 }
 
 }  // namespace

@@ -93,6 +93,7 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
                   std::optional<double> high) {
   at::Tensor output = empty_output(input, out_features);
   check(input, packed, output, bias, residual);
+  if (output.numel() == 0) return output;
   if (!is_packed_here(packed, input.scalar_type(), /*is_depthwise=*/false) || input.numel() == 0) {
     return by_torch(input, packed, bias, residual, out_features, gelu, low, high);
   }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kTileRows = 6;
 
-// How many vectors wide the next panel or tile is: 4, 2 or 1.
+// How many vectors wide the next panel or tile is: of the widest, its half and so on, what fits.
 inline int64_t width_of(int64_t columns) {
   int64_t vectors = kMostVectors;
   while (vectors > 1 && columns < vectors * kLanes) vectors /= 2;

@@ -41,6 +41,15 @@ inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tens
          });
 }
 
+// The last dim's elements adjacent; bf16, which is read in pairs, an even number of elements apart.
+inline at::Tensor with_plain_rows(const at::Tensor& tensor) {
+  const bool may_be_odd = tensor.scalar_type() != at::kBFloat16;
+  for (int64_t dim = 0; dim + 1 < tensor.dim(); ++dim) {
+    if (!may_be_odd && tensor.stride(dim) % 2 != 0) return tensor.contiguous();
+  }
+  return tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
+}
+
 // Channels next to each other, pixels at one distance: a slice of channels is so.
 inline at::Tensor with_plain_pixels(const at::Tensor& image) {
   const int64_t channels = image.size(1), pixels = image.size(2) * image.size(3);

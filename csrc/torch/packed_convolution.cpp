@@ -93,6 +93,8 @@ at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
               "; leave it to torch");
   TORCH_CHECK(weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16,
               "weight must be float32 or bfloat16; got ", weight.scalar_type(), "; cast it");
+  TORCH_CHECK(weight.numel() > 0, "weight must not be empty; got ", sizes,
+              "; leave such a layer to torch");
   const int64_t taps = sizes[2] * sizes[3];
   if (depthwise) {
     const at::Tensor plain = weight.to(at::kFloat).contiguous();

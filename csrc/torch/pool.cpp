@@ -1,15 +1,14 @@
 // torch.ops.corestream.max_pool and avg_pool: pooling of channels-last images without indices.
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 
 #include "cpu_kernels.h"
 #include "operands.h"
 #include "pool_kernel.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -22,18 +21,21 @@ struct PoolShape {
   bool ceil_mode;
 };
 
-PoolKernel pool_kernel(at::ScalarType dtype) {
+PoolKernel pool_kernel([[maybe_unused]] at::ScalarType dtype) {
 #if defined(__x86_64__)
-  if (dtype == at::kFloat && has_avx512()) return &pool_fp32_avx512;
-  if (dtype == at::kFloat && has_avx2()) return &pool_fp32_avx2;
-  if (dtype == at::kBFloat16 && has_avx512_bf16()) return &pool_bf16_avx512;
-#endif
+  return choose_kernel(dtype, &pool_fp32_avx2, &pool_fp32_avx512, &pool_bf16_avx512);
+#else
   return nullptr;
+#endif
 }
 
 void check(const at::Tensor& input, const PoolShape& shape) {
   TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
               "; pass (batch, channels, height, width)");
+  for (const int64_t dim : {1, 2, 3}) {
+    TORCH_CHECK(input.sym_size(dim) > 0, "input must have channels and pixels; got ",
+                input.sym_sizes(), "; only the batch may be empty");
+  }
   for (const auto& sizes : {shape.kernel, shape.stride, shape.padding, shape.dilation}) {
     TORCH_CHECK(sizes.size() == 2, "kernel, stride, padding and dilation must have 2 sizes; got ",
                 sizes, "; pass (rows, columns)");
@@ -93,13 +95,14 @@ Pool describe(const at::Tensor& image, const at::Tensor& output, const PoolShape
 }
 
 void run(const Pool& pool, PoolKernel kernel, int64_t batch) {
-  const int64_t row = pool.width * pool.channels;
-  const int64_t work = row * pool.stride_height;
-  at::parallel_for(0, batch * pool.out_height, std::max<int64_t>(1, kLeastWork / work),
-                   [&](int64_t begin, int64_t end) {
-                     const auto columns = std::make_unique_for_overwrite<float[]>(row);
-                     kernel(pool, begin, end, columns.get());
-                   });
+  const int64_t rows = batch * pool.out_height, row = pool.width * pool.channels;
+  const int members = team_size_for(rows, rows * row * pool.stride_height, kLeastWork);
+  const at::Tensor columns = at::empty({members * row}, at::kFloat);
+  auto* workspace = columns.data_ptr<float>();
+  run_shares(members, [&](int member) {
+    const auto [begin, end] = share(rows, member, members);
+    kernel(pool, begin, end, workspace + member * row);
+  });
 }
 
 at::Tensor max_pool_by_torch(const at::Tensor& input, const PoolShape& shape) {

@@ -1,15 +1,14 @@
 // torch.ops.corestream.multiply_transposed: batches of small products with a transposed matrix.
 #include <ATen/Functions.h>
-#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cstdint>
 
 #include "cpu_kernels.h"
 #include "operands.h"
 #include "product_kernel.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -17,13 +16,12 @@ namespace {
 // Multiplications that are worth another thread: about what waking a team takes.
 constexpr int64_t kLeastWork = 200'000;
 
-ProductKernel product_kernel(at::ScalarType dtype) {
+ProductKernel product_kernel([[maybe_unused]] at::ScalarType dtype) {
 #if defined(__x86_64__)
-  if (dtype == at::kFloat && has_avx512()) return &multiply_fp32_avx512;
-  if (dtype == at::kFloat && has_avx2()) return &multiply_fp32_avx2;
-  if (dtype == at::kBFloat16 && has_avx512_bf16()) return &multiply_bf16_avx512;
-#endif
+  return choose_kernel(dtype, &multiply_fp32_avx2, &multiply_fp32_avx512, &multiply_bf16_avx512);
+#else
   return nullptr;
+#endif
 }
 
 // Also where only shapes are known.
@@ -48,13 +46,36 @@ at::Tensor empty_product(const at::Tensor& left, const at::Tensor& right) {
   return at::empty_symint({left.sym_size(0), left.sym_size(1), right.sym_size(1)}, left.options());
 }
 
-// Rows of adjacent elements; bf16 is read in pairs.
-at::Tensor with_plain_rows(const at::Tensor& tensor) {
-  const bool is_plain = tensor.stride(2) == 1 && tensor.stride(1) >= tensor.size(2) &&
-                        tensor.stride(1) % 2 == 0 && tensor.stride(0) % 2 == 0;
-  const bool may_be_odd = tensor.scalar_type() == at::kFloat && tensor.stride(2) == 1;
-  return is_plain || may_be_odd ? tensor : tensor.contiguous();
-}
+// Where the matrices of a batch lie. A team asks no tensor, which could throw.
+class Batch {
+ public:
+  Batch(const at::Tensor& left, const at::Tensor& right, at::Tensor& output)
+      : left_step_(left.stride(0) * left.element_size()),
+        right_step_(right.stride(0) * right.element_size()),
+        output_step_(output.stride(0) * output.element_size()) {
+    first_.left = left.const_data_ptr();
+    first_.right = right.const_data_ptr();
+    first_.output = output.data_ptr();
+    first_.left_stride = left.stride(1);
+    first_.right_stride = right.stride(1);
+    first_.output_stride = output.stride(1);
+    first_.rows = left.size(1);
+    first_.columns = right.size(1);
+    first_.depth = left.size(2);
+  }
+
+  Product item(int64_t index) const {
+    Product product = first_;
+    product.left = static_cast<const char*>(first_.left) + index * left_step_;
+    product.right = static_cast<const char*>(first_.right) + index * right_step_;
+    product.output = static_cast<char*>(first_.output) + index * output_step_;
+    return product;
+  }
+
+ private:
+  Product first_{};
+  int64_t left_step_, right_step_, output_step_;
+};
 
 at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) {
   at::Tensor output = empty_product(left, right);
@@ -65,22 +86,20 @@ at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) 
     return product_by_torch(left, right);
   }
   const at::Tensor rows = with_plain_rows(left), columns = with_plain_rows(right);
+  const Batch batch{rows, columns, output};
+  const int64_t items = rows.size(0), work = rows.size(1) * columns.size(1) * depth;
+  const int members = team_size_for(items, items * work, kLeastWork);
   const auto size = static_cast<int64_t>(product_workspace_bytes(columns.size(1), depth));
-  const int64_t work = rows.size(1) * columns.size(1) * depth;
-  const auto* first_left = static_cast<const char*>(rows.const_data_ptr());
-  const auto* first_right = static_cast<const char*>(columns.const_data_ptr());
-  auto* first_output = static_cast<char*>(output.data_ptr());
-  const int64_t bytes = output.element_size();
-  at::parallel_for(
-      0, rows.size(0), std::max<int64_t>(1, kLeastWork / work), [&](int64_t begin, int64_t end) {
-        const at::DataPtr workspace = c10::GetAllocator(c10::kCPU)->allocate(size);
-        for (int64_t item = begin; item < end; ++item) {
-          kernel({first_left + item * rows.stride(0) * bytes,
-                  first_right + item * columns.stride(0) * bytes,
-                  first_output + item * output.stride(0) * bytes, rows.stride(1), columns.stride(1),
-                  output.stride(1), rows.size(1), columns.size(1), depth, workspace.get()});
-        }
-      });
+  const at::Tensor memory = at::empty({members * size}, at::kByte);
+  auto* workspace = static_cast<char*>(memory.data_ptr());
+  run_shares(members, [&](int member) {
+    const auto [begin, end] = share(items, member, members);
+    for (int64_t item = begin; item < end; ++item) {
+      Product product = batch.item(item);
+      product.workspace = workspace + member * size;
+      kernel(product);
+    }
+  });
   return output;
 }
 

@@ -16,7 +16,7 @@ struct Product {
   void* output;
   int64_t left_stride, right_stride, output_stride;
   int64_t rows, columns, depth;
-  // product_workspace_bytes() of the same shape, aligned to 64 bytes.
+  // product_workspace_bytes() of the same shape.
   void* workspace;
 };
 

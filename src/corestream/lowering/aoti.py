@@ -115,7 +115,7 @@ class _Plan:
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
         use_own_linear(model, inputs, team_size=request.team_size)
-        with own_operators(model, inputs):
+        with own_operators(model, inputs, team_size=request.team_size):
             program = export_program(model, inputs, dynamic_batch=is_open)
         fuse_after_linear(program.graph_module)
         leaves = pytree.tree_leaves((inputs.args, inputs.kwargs))

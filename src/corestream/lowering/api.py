@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from corestream.cpu.pool import CPUPool
+from corestream.errors import LoweringError
 from corestream.runtime.auto import choose_streams
 from corestream.runtime.executor import TaskExecutor, check_count
 from corestream.runtime.model_facts import ModelFacts, facts_of_call
@@ -95,8 +96,9 @@ def lower(
         cache: Keep what AOTInductor compiled on disk, and take it from there; a path is the folder
             to use.
         progress: Called with what is about to be done and the share that is done, on the thread
-            that called; a step begins when it has returned. None: a bar on stderr if that is a
-            terminal and lowering takes long; False: nothing.
+            that called; a step begins when it has returned, so it must not wait for another
+            thread that lowers. None: a bar on stderr if that is a terminal and lowering takes long;
+            False: nothing.
 
     Returns:
         A module to give to MultiStreamModule or Task; its ``report`` says what was tried.
@@ -106,6 +108,7 @@ def lower(
         ValueError: An argument is out of range, or the model is in training mode.
         LoweringError: No backend could lower the model, with the reason of each; or the model
             does not run on the example.
+        RuntimeError: It is called by the ``progress`` callback of another call.
         OSError: A core could not be had or a thread not made.
 
     Example:
@@ -144,7 +147,7 @@ def lower_on(
 ) -> LoweredModule:
     """Lowers for the streams of an executor, and measures on them. As :func:`lower` otherwise."""
     from corestream.lowering.backend import LoweringRequest
-    from corestream.lowering.chooser import Chooser, num_steps
+    from corestream.lowering.chooser import INTERRUPTED, Chooser, num_steps
     from corestream.lowering.isolation import IsolatedCall, check_is_not_ticking
     from corestream.lowering.progress import Progress
 
@@ -170,8 +173,8 @@ def lower_on(
 
     def on_step(text: str) -> None:
         progress.step(text)
-        if progress.has_callback:
-            call.await_tick()
+        if progress.has_callback and not call.await_tick():
+            raise LoweringError(INTERRUPTED)
 
     chooser = Chooser(
         request,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from corestream.lowering.kernel_times import is_ours_faster
+from corestream.lowering.kernel_times import is_ours_faster, on_team
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.ops.attention import attention, has_attention_kernel
 
@@ -50,8 +50,8 @@ class _Shape:
         return shape if has_kernel else None
 
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
-    def our_kernel_is_faster(self) -> bool:
-        """As measured on the calling thread, for one item; once a process for every shape.
+    def our_kernel_is_faster(self, team_size: int) -> bool:
+        """As measured on a team of that size, for one item; once a process for every shape.
 
         The plans of one package, and the backends, then decide alike.
         """
@@ -59,12 +59,13 @@ class _Shape:
             torch.randn(1, rows, self.heads, self.head_size).to(self.dtype).transpose(1, 2)
             for rows in (self.queries, self.keys, self.keys)
         )
-        return is_ours_faster(
-            lambda: attention(query, key, value),
-            {"torch": lambda: nn.functional.scaled_dot_product_attention(query, key, value)},
-            rounds=_ROUNDS,
-            margin=_MARGIN,
-        )
+        with on_team(team_size):
+            return is_ours_faster(
+                lambda: attention(query, key, value),
+                {"torch": lambda: nn.functional.scaled_dot_product_attention(query, key, value)},
+                rounds=_ROUNDS,
+                margin=_MARGIN,
+            )
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class AttentionScout(OwnAttention):
         self._shapes.add(shape)
         return False
 
-    def decide(self) -> dict[_Shape, bool]:
+    def decide(self, *, team_size: int) -> dict[_Shape, bool]:
         """Whether our kernel is faster, for each shape that came; measures those not known yet."""
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            return {shape: shape.our_kernel_is_faster() for shape in self._shapes}
+            return {shape: shape.our_kernel_is_faster(team_size) for shape in self._shapes}

@@ -25,6 +25,7 @@ from corestream.runtime.teams import release_idle_team
 if TYPE_CHECKING:
     import torch
 
+INTERRUPTED = "lowering must run to its end; got an interruption; call it again"
 _SECONDS_PER_CANDIDATE = 3.0
 _ROUNDS = 20
 # What the medians of so many rounds repeat to. Ties go to the one that needs less memory, so a
@@ -156,7 +157,7 @@ class Chooser:
 
     def _step(self, text: str) -> None:
         if self._is_given_up.is_set():
-            raise LoweringError("lowering must run to its end; got an interruption; call it again")
+            raise LoweringError(INTERRUPTED)
         self._on_step(text)
 
     def _try(self, backend: Backend, dtype: torch.dtype | None) -> _Candidate | CandidateReport:

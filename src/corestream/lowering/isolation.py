@@ -76,8 +76,8 @@ class IsolatedCall(threading.Thread, Generic[Value]):
 
     def wait(self, tick: Callable[[], Any], *, every_s: float) -> Value:
         """Calls `tick` now and then until the function is over; returns or raises as it did."""
-        self.start()
         try:
+            self.start()
             while not self._has_ended(every_s):
                 self._tick(tick)
         finally:
@@ -87,16 +87,18 @@ class IsolatedCall(threading.Thread, Generic[Value]):
         self.join()
         return self.result()
 
-    def await_tick(self) -> None:
+    def await_tick(self) -> bool:
         """For the function: returns when a `tick` has begun after this call and returned.
 
-        Returns at once when nobody ticks any more, as after an interruption.
+        Returns:
+            Whether that is so; False at once when nobody ticks any more, as after an interruption.
         """
         with self._changed:
             self._num_wanted += 1
             wanted = self._num_wanted
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._num_ticks >= wanted or self._is_left)
+            return self._num_ticks >= wanted
 
     def _has_ended(self, timeout_s: float) -> bool:
         """Waits until there is something to do, or for so long."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from corestream.cpu.pool import CPUPool
 from corestream.measure.timing import compare_times
+from corestream.runtime.pin import pin
 
 _BUDGET_S = 0.5
+
+
+@contextmanager
+def on_team(team_size: int) -> Iterator[None]:
+    """A scope in which the calling thread has a team of that size, as a stream has."""
+    with pin(CPUPool(CPUPool().core_ids[:team_size])):
+        yield
 
 
 def is_ours_faster(

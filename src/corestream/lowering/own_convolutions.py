@@ -104,10 +104,8 @@ class _Calls(TorchFunctionMode):
                 return JoinedCall.of(*args, **kwargs, opened=self._open) if is_plain else None
             if not isinstance(args[0], Tensor):
                 return None
-            if kind == _MAX_POOL:
-                return PoolCall.of_max(*args, **kwargs)
-            if kind == _AVG_POOL:
-                return PoolCall.of_avg(*args, **kwargs)
+            if kind in (_MAX_POOL, _AVG_POOL):
+                return PoolCall.of(args, kwargs, is_average=kind == _AVG_POOL)
             if kind in (_CONVOLUTION, _LINEAR):
                 if not self._is_constant(args[1:], kwargs):
                     return None

@@ -10,8 +10,27 @@ from torch import Tensor
 
 from corestream.lowering.own_calls import Call, ConvolutionCall, pair
 from corestream.ops.joining import JoinedPart, joined_convolutions
-from corestream.ops.linear import has_linear_kernel
+from corestream.ops.kernels import has_kernels
 from corestream.ops.pooling import avg_pool, max_pool
+
+# Arguments of torch's pools after the image, and what they are if not given.
+_MAX_POOL = {
+    "kernel_size": None,
+    "stride": None,
+    "padding": 0,
+    "dilation": 1,
+    "ceil_mode": False,
+    "return_indices": False,
+}
+_AVG_POOL = {
+    "kernel_size": None,
+    "stride": None,
+    "padding": 0,
+    "ceil_mode": False,
+    "count_include_pad": True,
+    "divisor_override": None,
+}
+_SIZES = ("kernel_size", "stride", "padding", "dilation")
 
 
 def is_our_image(image: Any) -> bool:
@@ -20,7 +39,7 @@ def is_our_image(image: Any) -> bool:
         isinstance(image, Tensor)
         and image.dim() == 4
         and image.stride(1) == 1
-        and has_linear_kernel(image.dtype)
+        and has_kernels(image.dtype)
     )
 
 
@@ -41,53 +60,22 @@ class PoolCall(Call):
     options: dict[str, Any]
 
     @classmethod
-    def of_max(
-        cls,
-        input: Tensor,  # noqa: A002 (as torch has it)
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Self | None:
-        """Of the arguments of ``max_pool2d``; None where there is no kernel of ours."""
-        if return_indices or not is_our_image(input):
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_average: bool) -> Self | None:
+        """Of the arguments of ``max_pool2d`` or ``avg_pool2d``; None where it is not ours."""
+        defaults = _AVG_POOL if is_average else _MAX_POOL
+        given = defaults | dict(zip(defaults, args[1:], strict=False)) | kwargs
+        if given.keys() != defaults.keys() or not is_our_image(args[0]):
             return None
-        options = {"dilation": pair(dilation), "ceil_mode": bool(ceil_mode)}
-        return cls._of(input, max_pool, kernel_size, stride, padding, options)
-
-    @classmethod
-    def of_avg(
-        cls,
-        input: Tensor,  # noqa: A002 (as torch has it)
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> Self | None:
-        """Of the arguments of ``avg_pool2d``; None where there is no kernel of ours."""
-        if divisor_override is not None or not is_our_image(input):
+        if given.pop("return_indices", False) or given.pop("divisor_override", None) is not None:
             return None
-        options = {"ceil_mode": bool(ceil_mode), "count_include_pad": bool(count_include_pad)}
-        return cls._of(input, avg_pool, kernel_size, stride, padding, options)
-
-    @classmethod
-    def _of(
-        cls,
-        image: Tensor,
-        pool: Callable[..., Tensor],
-        kernel_size: Any,
-        stride: Any,
-        padding: Any,
-        options: dict[str, Any],
-    ) -> Self:
-        kernel = pair(kernel_size)
-        # torch takes an empty list or tuple for the default, too.
-        step = pair(stride) if stride not in (None, [], ()) else kernel
-        return cls(image, pool, kernel, options | {"stride": step, "padding": pair(padding)})
+        if given["stride"] is None or given["stride"] in ([], ()):
+            given["stride"] = given["kernel_size"]
+        sizes = {name: given[name] for name in _SIZES if name in given}
+        if not all(map(_is_plain, sizes.values())):
+            return None
+        options = given | {name: pair(size) for name, size in sizes.items()}
+        kernel_size = options.pop("kernel_size")
+        return cls(args[0], avg_pool if is_average else max_pool, kernel_size, options)
 
     def sources(self) -> list[Tensor]:
         """As :meth:`Call.sources`."""
@@ -143,6 +131,12 @@ class JoinedCall(Call):
                 for part in self.parts
             ]
         )
+
+
+def _is_plain(size: Any) -> bool:
+    """Whether it is the same for all images: sizes of tensors are tensors in a trace."""
+    parts = size if isinstance(size, (list, tuple)) else (size,)
+    return len(parts) in (1, 2) and all(type(part) is int for part in parts)
 
 
 def _part(tensor: Tensor, call: Call | None) -> ConvolutionCall | Tensor:

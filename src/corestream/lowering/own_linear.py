@@ -10,11 +10,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from corestream.cpu.pool import CPUPool
-from corestream.lowering.kernel_times import is_ours_faster
+from corestream.lowering.kernel_times import is_ours_faster, on_team
 from corestream.measure.inputs import ModelInputs
-from corestream.ops.linear import has_linear_kernel, linear, pack_linear
-from corestream.runtime.pin import pin
+from corestream.ops.kernels import has_kernels
+from corestream.ops.linear import linear, pack_linear
 
 _ROUNDS = 30
 # A tie is torch's: compilers know more about its operators.
@@ -45,7 +44,7 @@ class LinearShape:
             not is_alike
             or input.numel() == 0
             or torch.is_autocast_enabled("cpu")
-            or not has_linear_kernel(input.dtype)
+            or not has_kernels(input.dtype)
         ):
             return None
         out_features, in_features = map(int, weight.shape)
@@ -55,7 +54,7 @@ class LinearShape:
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
     def our_kernel_is_faster(self) -> bool:
         """As measured on a team of that size, once a process for every shape."""
-        with pin(CPUPool(CPUPool().core_ids[: self.team_size])):
+        with on_team(self.team_size):
             return self._is_faster_here()
 
     def _is_faster_here(self) -> bool:

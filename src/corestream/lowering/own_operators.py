@@ -13,7 +13,7 @@ from corestream.lowering.products import OwnProducts, ProductScout
 from corestream.measure.inputs import ModelInputs
 
 
-def own_operators(model: nn.Module, inputs: ModelInputs) -> ExitStack:
+def own_operators(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> ExitStack:
     """A scope in which calls of torch go to our operators where these are faster.
 
     Runs the model once, and measures the shapes of attention and products that it has. A model
@@ -22,15 +22,17 @@ def own_operators(model: nn.Module, inputs: ModelInputs) -> ExitStack:
     Args:
         model: In eval mode.
         inputs: What it will be traced with.
+        team_size: Threads that the operators are timed with.
     """
     attention, products, shuffles = AttentionScout(), ProductScout(), OwnChannelShuffle()
     with torch.no_grad(), attention, products, shuffles:
         inputs.call(model)
+    # Outside of all modes, which take time of the calls that they see.
+    is_our_attention = attention.decide(team_size=team_size)
+    is_our_product = products.decide(team_size=team_size)
     scope = ExitStack()
-    is_ours = attention.decide()
-    if any(is_ours.values()):
-        scope.enter_context(OwnAttention(is_ours))
-    is_our_product = products.decide()
+    if any(is_our_attention.values()):
+        scope.enter_context(OwnAttention(is_our_attention))
     if any(is_our_product.values()):
         scope.enter_context(OwnProducts(is_our_product))
     if shuffles.num_found:

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from corestream.lowering.kernel_times import is_ours_faster
+from corestream.lowering.kernel_times import is_ours_faster, on_team
 from corestream.lowering.sizes import are_equal, not_traced
-from corestream.ops.linear import has_linear_kernel
+from corestream.ops.kernels import has_kernels
 from corestream.ops.product import multiply_transposed
 
 _PRODUCTS = {torch.bmm, Tensor.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__}
-# What a batch costs beside its products is a part of what is measured.
-_BATCH = 16
+# Of a larger batch, so many items tell the same.
+_MOST_ITEMS = 16
+# Elements of a result: larger ones are MKL's strength, and take long to measure.
+_LARGEST = 1 << 18
 _ROUNDS = 50
 _MARGIN = 0.95
 
@@ -41,19 +43,23 @@ class _Shape:
             sizes = left.shape[1], right.shape[2], left.shape[2]
             if not all(isinstance(size, int) and size > 0 for size in sizes):
                 return None
-            return cls(left.dtype, *sizes) if has_linear_kernel(left.dtype) else None
+            is_small = (
+                max(sizes[0] * sizes[1], sizes[0] * sizes[2], sizes[1] * sizes[2]) <= _LARGEST
+            )
+            return cls(left.dtype, *sizes) if is_small and has_kernels(left.dtype) else None
 
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
-    def our_kernel_is_faster(self) -> bool:
-        """As measured on the calling thread; once a process for every shape."""
-        left = torch.randn(_BATCH, self.rows, self.depth).to(self.dtype)
-        right = torch.randn(_BATCH, self.columns, self.depth).to(self.dtype)
-        return is_ours_faster(
-            lambda: multiply_transposed(left, right),
-            {"torch": lambda: torch.bmm(left, right.transpose(1, 2))},
-            rounds=_ROUNDS,
-            margin=_MARGIN,
-        )
+    def our_kernel_is_faster(self, items: int, team_size: int) -> bool:
+        """As measured for a batch on a team of that size; once a process."""
+        left = torch.randn(items, self.rows, self.depth).to(self.dtype)
+        right = torch.randn(items, self.columns, self.depth).to(self.dtype)
+        with on_team(team_size):
+            return is_ours_faster(
+                lambda: multiply_transposed(left, right),
+                {"torch": lambda: torch.bmm(left, right.transpose(1, 2))},
+                rounds=_ROUNDS,
+                margin=_MARGIN,
+            )
 
 
 def _are_transposed(left: Any, right: Any) -> bool:
@@ -86,11 +92,11 @@ class OwnProducts(TorchFunctionMode):
         """Takes the place of products of batches."""
         if func in _PRODUCTS and len(args) == 2 and not kwargs:
             shape = _Shape.of(*args)
-            if shape is not None and self._wants(shape):
+            if shape is not None and self._wants(shape, args[0].shape[0]):
                 return multiply_transposed(args[0], args[1].transpose(1, 2))
         return func(*args, **(kwargs or {}))
 
-    def _wants(self, shape: _Shape) -> bool:
+    def _wants(self, shape: _Shape, items: Any) -> bool:
         return self._is_ours.get(shape, False)
 
 
@@ -99,13 +105,17 @@ class ProductScout(OwnProducts):
 
     def __init__(self) -> None:
         super().__init__({})
-        self._shapes: set[_Shape] = set()
+        self._items: dict[_Shape, int] = {}
 
-    def _wants(self, shape: _Shape) -> bool:
-        self._shapes.add(shape)
+    def _wants(self, shape: _Shape, items: Any) -> bool:
+        with not_traced():
+            self._items[shape] = max(1, min(int(items), _MOST_ITEMS))
         return False
 
-    def decide(self) -> dict[_Shape, bool]:
+    def decide(self, *, team_size: int) -> dict[_Shape, bool]:
         """Whether our kernel is faster, for each shape that came; measures those not known yet."""
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            return {shape: shape.our_kernel_is_faster() for shape in self._shapes}
+            return {
+                shape: shape.our_kernel_is_faster(items, team_size)
+                for shape, items in self._items.items()
+            }

@@ -220,19 +220,20 @@ def _trace_channels_last(
 ) -> _Traced:
     model = in_dtype(request.model, inputs, dtype=request.dtype)
     if not _has_convolutions(model):
-        return _frozen_trace(model, inputs)
+        return _frozen_trace(model, inputs, team_size=request.team_size)
     try:
-        return _frozen_trace(_in_channels_last(model), inputs)
+        return _frozen_trace(_in_channels_last(model), inputs, team_size=request.team_size)
     except RuntimeError as error:
         # view() of a tensor whose channels are last, say.
         notes.append(f"not in channels_last: {str(error).splitlines()[0]}")
-    return _frozen_trace(in_dtype(request.model, inputs, dtype=request.dtype), inputs)
+    model = in_dtype(request.model, inputs, dtype=request.dtype)
+    return _frozen_trace(model, inputs, team_size=request.team_size)
 
 
 def _trace_own_convolutions(request: LoweringRequest, inputs: ModelInputs) -> _Traced:
     model = _in_channels_last(in_dtype(request.model, inputs, dtype=request.dtype))
     outputs = inputs.call(model)
-    with own_operators(model, inputs):
+    with own_operators(model, inputs, team_size=request.team_size):
         # Within: an operator of ours may leave another layout than torch's.
         reads = count_reads(model, inputs, team_size=request.team_size)
         if not reads:
@@ -274,9 +275,9 @@ def _in_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def _frozen_trace(model: nn.Module, inputs: ModelInputs) -> _Traced:
+def _frozen_trace(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> _Traced:
     outputs = inputs.call(model)
-    with own_operators(model, inputs):
+    with own_operators(model, inputs, team_size=team_size):
         return _trace(model, inputs, outputs)
 
 

@@ -11,7 +11,8 @@ from corestream.ops.convolution import (
     pack_convolution,
 )
 from corestream.ops.joining import JoinedPart, joined_convolutions
-from corestream.ops.linear import has_linear_kernel, linear, pack_linear
+from corestream.ops.kernels import has_kernels
+from corestream.ops.linear import linear, pack_linear
 from corestream.ops.pooling import avg_pool, max_pool
 from corestream.ops.product import multiply_transposed
 
@@ -23,7 +24,7 @@ __all__ = [
     "convolution",
     "has_attention_kernel",
     "has_convolution_kernel",
-    "has_linear_kernel",
+    "has_kernels",
     "interleave_channels",
     "joined_convolutions",
     "linear",

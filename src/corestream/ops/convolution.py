@@ -68,15 +68,15 @@ def pack_convolution(weight: Tensor, groups: int = 1) -> Tensor:
         groups: 1, or as many as channels.
 
     Returns:
-        One dim; of the same dtype, or float32 if depthwise.
+        One dim or two, which tell the order; of the same dtype, or float32 if depthwise.
 
     Raises:
-        RuntimeError: There is no packed form of such a weight.
+        RuntimeError: There is no packed form of such a weight, or it is empty.
 
     Example:
         >>> import torch
-        >>> pack_convolution(torch.ones(20, 3, 1, 1)).shape  # 20 outputs, padded to 32
-        torch.Size([96])
+        >>> pack_convolution(torch.ones(20, 3, 1, 1)).numel()  # 20 outputs, padded to 32
+        96
 
     Thread-safe; releases the GIL.
     """

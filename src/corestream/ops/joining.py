@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,9 +13,9 @@ from corestream.ops.convolution import ConvolutionShape
 
 _native.torch_ext  # noqa: B018 (registers the operator: models that call it can be loaded)
 
-_NO_SIZES = (0,) * 11
-# Made once: in a function it would be a part of the graphs that are traced.
-_NONE = torch.empty(0)
+# What a part has, as the operator is told.
+_WEIGHT, _BIAS, _LOW, _HIGH = 1, 2, 4, 8
+_IMAGE = (0,) * 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +30,9 @@ class JoinedPart:
         low: The least output; None for no limit.
         high: The largest output; None for no limit.
 
+    Raises:
+        ValueError: A weight has no shape or a shape no weight, or an image a bias or a limit.
+
     Thread-safe: a value that never changes.
     """
 
@@ -41,15 +43,31 @@ class JoinedPart:
     low: float | None = None
     high: float | None = None
 
-    def _sizes(self) -> tuple[int, ...]:
+    def __post_init__(self) -> None:
+        if (self.packed is None) != (self.shape is None):
+            given = "packed" if self.shape is None else "shape"
+            raise ValueError(
+                f"packed and shape must be given together; got only {given}; pass what "
+                f"pack_convolution made of the weight, and its ConvolutionShape"
+            )
+        is_bare = self.bias is None and self.low is None and self.high is None
+        if self.packed is None and not is_bare:
+            raise ValueError(
+                "an image must have no bias and no limits; got some; give them to a convolution"
+            )
+
+    def _numbers(self) -> tuple[int, ...]:
         if self.shape is None:
-            return _NO_SIZES
+            return _IMAGE
+        has = _WEIGHT
+        for value, flag in ((self.bias, _BIAS), (self.low, _LOW), (self.high, _HIGH)):
+            has |= 0 if value is None else flag
         one = self.shape
-        return (*one.weight_size, *one.stride, *one.padding, *one.dilation, one.groups)
+        return (has, *one.weight_size, *one.stride, *one.padding, *one.dilation, one.groups)
 
     def _limits(self) -> tuple[float, float]:
-        low = -math.inf if self.low is None else self.low
-        return low, math.inf if self.high is None else self.high
+        # What is absent is not looked at.
+        return self.low or 0.0, self.high or 0.0
 
 
 def joined_convolutions(parts: Sequence[JoinedPart]) -> Tensor:
@@ -82,9 +100,9 @@ def joined_convolutions(parts: Sequence[JoinedPart]) -> Tensor:
         raise ValueError(f"parts must hold a part; got {parts!r}; pass what is to be joined")
     result: Tensor = torch.ops.corestream.joined_convolutions(
         [part.input for part in parts],
-        [_NONE if part.packed is None else part.packed for part in parts],
-        [_NONE if part.bias is None else part.bias for part in parts],
-        [size for part in parts for size in part._sizes()],
+        [part.input if part.packed is None else part.packed for part in parts],
+        [part.input if part.bias is None else part.bias for part in parts],
+        [number for part in parts for number in part._numbers()],
         [limit for part in parts for limit in part._limits()],
     )
     return result

@@ -10,26 +10,6 @@ from corestream import _native
 _native.torch_ext  # noqa: B018 (registers the operator: models that call it can be loaded)
 
 
-def has_linear_kernel(dtype: torch.dtype) -> bool:
-    """Whether :func:`linear` computes by itself on this CPU.
-
-    Args:
-        dtype: Of the input.
-
-    Returns:
-        True with AVX2 or AVX-512 for float32, and with AVX-512 BF16 for bfloat16.
-
-    Example:
-        >>> import torch
-        >>> has_linear_kernel(torch.float64)
-        False
-
-    Thread-safe; a lookup that holds the GIL.
-    """
-    sizes = (1, 1), (0, 0), (1, 1)
-    return bool(_native.torch_ext.has_convolution_kernel(dtype, (16, 16, 1, 1), *sizes, 1))
-
-
 def pack_linear(weight: Tensor) -> Tensor:
     """The weight in the order in which the kernel reads it.
 
@@ -37,16 +17,17 @@ def pack_linear(weight: Tensor) -> Tensor:
         weight: (output features, input features), float32 or bfloat16.
 
     Returns:
-        One dim, of the same dtype; output features are padded to a multiple of 16.
+        One dim or two, which tell the order, of the same dtype; output features are padded to a
+        multiple of 16.
 
     Raises:
         ValueError: It is no matrix.
-        RuntimeError: There is no packed form of its dtype.
+        RuntimeError: There is no packed form of its dtype, or it is empty.
 
     Example:
         >>> import torch
-        >>> pack_linear(torch.ones(20, 10)).shape
-        torch.Size([320])
+        >>> pack_linear(torch.ones(20, 10)).numel()
+        320
 
     Thread-safe; releases the GIL.
     """

@@ -41,7 +41,7 @@ def decided(monkeypatch):
     asked = []
 
     def decide(answer):
-        def is_faster(shape):
+        def is_faster(shape, team_size):
             asked.append(shape)
             return answer
 
@@ -80,7 +80,7 @@ class UnderAutocast(SelfAttention):
 
 def calls_in(model):
     """How often the exported model calls torch's operator, and how often ours."""
-    with torch.no_grad(), own_operators(model, INPUTS):
+    with torch.no_grad(), own_operators(model, INPUTS, team_size=1):
         program = torch.export.export(model, INPUTS.args, dynamic_shapes=({0: DYNAMIC},))
     graph = program.run_decompositions({}).graph
     names = [str(node.target) for node in graph.nodes]
@@ -109,7 +109,7 @@ def test_nor_is_what_it_would_do_otherwise(decided):
     asked = decided(True)
     assert calls_in(SharedKeys().eval()) == [1, 0]
     in_bf16 = SelfAttention(attn_mask=torch.zeros(10, 10)).bfloat16().eval()
-    own_operators(in_bf16, INPUTS.map(Tensor.bfloat16))
+    own_operators(in_bf16, INPUTS.map(Tensor.bfloat16), team_size=1)
     assert asked == []
 
 
@@ -125,7 +125,7 @@ def test_modules_of_torch_have_it_too(decided):
 def test_a_trace_without_it_is_as_torch_would_have_it(decided):
     decided(False)
     model = MultiHead().eval().requires_grad_(False)
-    with torch.no_grad(), own_operators(model, INPUTS):
+    with torch.no_grad(), own_operators(model, INPUTS, team_size=1):
         traced = torch.jit.trace(model, INPUTS.args, check_trace=False)
     assert "_native_multi_head_attention" in str(traced.inlined_graph)
 
@@ -133,14 +133,14 @@ def test_a_trace_without_it_is_as_torch_would_have_it(decided):
 def test_autocast_decides_what_is_measured(decided):
     asked = decided(True)
     model = UnderAutocast().eval()
-    with torch.no_grad(), own_operators(model, INPUTS):
+    with torch.no_grad(), own_operators(model, INPUTS, team_size=1):
         assert model(*INPUTS.args).dtype == torch.bfloat16
     assert [shape.dtype for shape in asked] == [torch.bfloat16]
 
 
 def test_measuring_gives_an_answer():
     shape = attention_module._Shape(torch.float32, 2, 10, 10, 32)
-    assert shape.our_kernel_is_faster() in (True, False)
+    assert shape.our_kernel_is_faster(1) in (True, False)
 
 
 FRESH_PROCESS = """

@@ -60,7 +60,7 @@ def images(batch=3, *, memory_format=torch.channels_last):
 
 
 def operators_of(model, x):
-    with torch.no_grad(), own_operators(model, ModelInputs((x,), {})):
+    with torch.no_grad(), own_operators(model, ModelInputs((x,), {}), team_size=1):
         program = torch.export.export(model, (x,), dynamic_shapes=({0: DYNAMIC},))
     return [str(node.target) for node in program.run_decompositions({}).graph.nodes]
 
@@ -85,7 +85,7 @@ def test_groups_that_are_not_the_joined_parts_are_slices_of_the_whole():
 
     model, x = Uneven(as_torchvision_does).eval(), images()
     assert count_ours(model, x) == 1
-    with torch.no_grad(), own_operators(model, ModelInputs((x,), {})):
+    with torch.no_grad(), own_operators(model, ModelInputs((x,), {}), team_size=1):
         traced = torch.jit.trace(model, x)
     torch.testing.assert_close(traced(x), model(x))
 
@@ -120,7 +120,7 @@ def test_what_only_looks_like_a_shuffle_stays_right(shuffle, calls):
     model, x = Block(shuffle, joins=False).eval(), images()
     with torch.no_grad():
         assert count_ours(model, x) == calls
-        with own_operators(model, ModelInputs((x,), {})):
+        with own_operators(model, ModelInputs((x,), {}), team_size=1):
             traced = torch.jit.trace(model, x, check_trace=False)
         torch.testing.assert_close(traced(x), model(x))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 
 from corestream.lowering.isolation import IsolatedCall, check_is_not_ticking
@@ -15,7 +17,7 @@ def test_a_function_goes_on_when_a_whole_tick_has_passed():
     def function():
         for turn in range(3):
             events.append(("asks", turn))
-            call.await_tick()
+            assert call.await_tick()
             events.append(("goes on", turn))
         return 5
 
@@ -33,12 +35,10 @@ def test_a_function_goes_on_when_a_whole_tick_has_passed():
 
 
 def test_a_tick_that_fails_lets_the_function_end():
-    went_on = []
+    answers = []
 
     def function():
-        call.await_tick()
-        call.await_tick()
-        went_on.append(True)
+        answers.extend([call.await_tick(), call.await_tick()])
 
     def tick():
         raise KeyboardInterrupt
@@ -47,7 +47,22 @@ def test_a_tick_that_fails_lets_the_function_end():
     with pytest.raises(KeyboardInterrupt):
         call.wait(tick, every_s=FOR_EVER)
     call.join()
-    assert went_on == [True]
+    assert answers == [False, False]
+
+
+def test_an_interruption_while_the_thread_starts_lets_the_function_end(monkeypatch):
+    answers = []
+    call = IsolatedCall(lambda: answers.append(call.await_tick()))
+
+    def start():
+        Thread.start(call)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(call, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        call.wait(lambda: None, every_s=FOR_EVER)
+    call.join()
+    assert answers == [False]
 
 
 def test_what_the_function_raises_comes_out():

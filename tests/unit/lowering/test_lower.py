@@ -179,6 +179,28 @@ def test_a_step_begins_when_the_callback_has_returned():
     assert dict(before)["done"] == len(calls) > 0
 
 
+def test_a_step_whose_callback_fails_does_not_begin():
+    calls = []
+
+    class Counting(nn.Module):
+        def forward(self, x):
+            calls.append(x.shape)
+            return x + 1
+
+    def refuse(step, _):
+        if step.endswith("checking"):
+            raise KeyboardInterrupt
+        before.append(len(calls))
+
+    before: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        lower(Counting().eval(), images(2), backend="eager", num_streams=1, progress=refuse)
+    # Lowering anew waits for the thread of the first.
+    first = len(calls)
+    lower(nn.ReLU().eval(), images(2), backend="eager", num_streams=1, progress=False)
+    assert len(calls) == first
+
+
 def test_lowering_in_the_callback_of_another_is_refused(cnn):
     def again(step, _):
         if step != "done":

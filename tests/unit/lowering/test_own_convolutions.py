@@ -58,13 +58,18 @@ class Model(nn.Module):
 
 def traced(model, x):
     """The graph's calls, and its result."""
+    kinds, script = traced_script(model, x)
+    return kinds, script(x)
+
+
+def traced_script(model, x):
     inputs = ModelInputs((x,), {})
     reads = count_reads(model, inputs, team_size=1)
     with torch.no_grad(), OwnConvolutions(model, reads, team_size=1):
         script = torch.jit.trace(model, (x,), check_trace=False, strict=False)
     script = torch.jit.freeze(script)
     kinds = [node.kind() for node in script.graph.nodes()]
-    return [kind for kind in kinds if not kind.startswith("prim::")], script(x)
+    return [kind for kind in kinds if not kind.startswith("prim::")], script
 
 
 def residual_block(m, x):
@@ -168,6 +173,14 @@ def indices_are_wanted(m, x):
     return out + indices
 
 
+def of_all_that_is_left(m, x):
+    return nn.functional.avg_pool2d(m.first(x), x.shape[2:])
+
+
+def of_sizes_by_name(m, x):
+    return torch.nn.functional.avg_pool2d(m.first(x), kernel_size=x.shape[-1], stride=x.size(2))
+
+
 def divided_by_another_number(m, x):
     return nn.functional.avg_pool2d(m.first(x), 2, divisor_override=3)
 
@@ -181,15 +194,25 @@ def divided_by_another_number(m, x):
         of_two_dtypes,
         shuffled,
         indices_are_wanted,
+        of_all_that_is_left,
+        of_sizes_by_name,
         divided_by_another_number,
     ],
 )
 def test_other_joins_and_pools_stay_as_they_are(function):
     model, x = Model(function), images()
-    expected = model(x)
-    kinds, actual = traced(model, x)
+    kinds, script = traced_script(model, x)
     assert not {JOINED, POOLED, "corestream::avg_pool"} & set(kinds)
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(script(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@needs_kernel
+@pytest.mark.parametrize("function", [fire, branches, pools, of_all_that_is_left])
+def test_images_of_another_size_are_right(function):
+    model = Model(function)
+    _, script = traced_script(model, images())
+    x = torch.randn(3, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(script(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @needs_kernel

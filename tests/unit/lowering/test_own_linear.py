@@ -9,7 +9,7 @@ from corestream.lowering import own_linear as own_linear_module
 from corestream.lowering.linear_fusion import fuse_after_linear
 from corestream.lowering.own_linear import LinearShape, OwnLinear, use_own_linear
 from corestream.measure import ModelInputs
-from corestream.ops import has_linear_kernel, linear, pack_linear
+from corestream.ops import has_kernels, linear, pack_linear
 
 INPUTS = ModelInputs((torch.randn(3, 10, 16),), {})
 DYNAMIC = torch.export.Dim("batch")
@@ -39,7 +39,7 @@ def decided(monkeypatch):
             return answer
 
         monkeypatch.setattr(LinearShape, "our_kernel_is_faster", is_faster)
-        monkeypatch.setattr(own_linear_module, "has_linear_kernel", lambda _: True)
+        monkeypatch.setattr(own_linear_module, "has_kernels", lambda _: True)
         return asked
 
     return decide
@@ -142,7 +142,7 @@ def test_a_layer_in_two_places_is_one_layer(decided):
 
 def test_measuring_gives_an_answer():
     shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16), team_size=1)
-    assert (shape is not None) == has_linear_kernel(torch.float32)
+    assert (shape is not None) == has_kernels(torch.float32)
     assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
     if shape is not None:
         assert shape.our_kernel_is_faster() in (True, False)

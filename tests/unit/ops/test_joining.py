@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -86,15 +88,15 @@ def test_a_kernel_that_is_not_ours_is_torchs():
     check([part(x, 4, kernel=9), part(x, 4)])
 
 
-def test_gradients_reach_the_inputs():
-    x = images(1, 4, 5, 5).requires_grad_()
-    one, _ = part(x.detach(), 3, low=0.0)
-    joined = joined_convolutions(
-        [JoinedPart(input=x, packed=one.packed, shape=one.shape), JoinedPart(input=x)]
-    )
-    joined.sum().backward()
-    assert x.grad is not None
-    assert float((x.grad - 1).abs().max()) > 0
+def test_gradients_are_those_of_torch():
+    x, weight = images(1, 4, 5, 5).requires_grad_(), images(3, 4, 1, 1, seed=1)
+    shape = ConvolutionShape((3, 4, 1, 1))
+    convolved = JoinedPart(input=x, packed=pack_convolution(weight), shape=shape, low=0.0)
+    joined_convolutions([convolved, JoinedPart(input=x)]).square().sum().backward()
+    twin = x.detach().clone().requires_grad_()
+    expected = torch.cat([functional.conv2d(twin, weight).clamp(min=0.0), twin], 1)
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad)
 
 
 def test_under_autocast_the_weights_decide():
@@ -108,23 +110,70 @@ def test_under_autocast_the_weights_decide():
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.1)
 
 
+def test_under_autocast_dtypes_are_promoted_as_by_cat():
+    x = images(1, 8, 4, 4)
+    one, expected = part(x, 5)
+    exact = images(1, 3, 4, 4, seed=3)
+    in_bf16, _ = part(x.bfloat16(), 4, seed=2)
+    parts = [one, JoinedPart(input=exact), in_bf16, JoinedPart(input=exact.bfloat16())]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = joined_convolutions(parts)
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual[:, 5:8], exact)
+    torch.testing.assert_close(actual[:, :5].double(), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (lambda: JoinedPart(input=images(1, 8, 4, 5)), "one batch, height and width"),
+        (lambda: JoinedPart(input=images(1, 8, 4, 5)), r"got \[1, 5, 4, 4\] and \[1, 8, 4, 5\]"),
         (lambda: JoinedPart(input=images(2, 8, 4, 4)), "one batch, height and width"),
         (lambda: JoinedPart(input=images(1, 8, 4, 4).double()), "one dtype"),
         (lambda: JoinedPart(input=torch.zeros(8, 4)), "4 dims"),
-        (lambda: part(images(1, 7, 4, 4), 5)[0], None),
     ],
 )
-def test_what_does_not_fit_is_refused(other, reason):
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_does_not_fit_is_refused(other, reason, device):
+    def on_device(one):
+        moved = {
+            name: value.to(device)
+            for name in ("input", "packed", "bias")
+            if (value := getattr(one, name)) is not None
+        }
+        return replace(one, **moved)
+
     parts = [part(images(1, 8, 4, 4), 5)[0], other()]
-    if reason is None:  # parts need not have one number of channels
-        assert joined_convolutions(parts).shape == (1, 10, 4, 4)
-        return
     with pytest.raises(RuntimeError, match=reason):
-        joined_convolutions(parts)
+        joined_convolutions(list(map(on_device, parts)))
+
+
+def test_parts_need_not_read_the_same_image():
+    parts = [part(images(1, 8, 4, 4), 5), part(images(1, 7, 4, 4, seed=1), 5)]
+    check(parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"low": 0.0}, "an image must have no bias and no limits"),
+        ({"bias": torch.zeros(8)}, "an image must have no bias and no limits"),
+        ({"shape": ConvolutionShape((4, 8, 1, 1))}, "got only shape"),
+        ({"packed": pack_convolution(torch.ones(4, 8, 1, 1))}, "got only packed"),
+    ],
+)
+def test_a_part_is_an_image_or_a_convolution(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        JoinedPart(input=images(1, 8, 4, 4), **options)
+
+
+@pytest.mark.parametrize("has_autocast", [True, False])
+def test_the_operator_itself_checks_what_it_is_given(has_autocast):
+    joined, x = torch.ops.corestream.joined_convolutions, images(1, 8, 4, 4)
+    with torch.autocast("cpu", enabled=has_autocast):
+        with pytest.raises(RuntimeError, match="for each input; got 0 inputs"):
+            joined([], [x], [], [], [])
+        with pytest.raises(RuntimeError, match="an image must have no bias"):
+            joined([x], [x], [x], [4, *[0] * 11], [0.0, 0.0])
 
 
 def test_nothing_is_no_concatenation():
@@ -136,12 +185,11 @@ def test_shapes_are_known_without_data():
     x = images(2, 8, 6, 6)
     one, _ = part(x, 5, kernel=3)
     expected = joined_convolutions([one, JoinedPart(input=x)])
-    unknown = torch.empty_like(x, device="meta")
-    actual = torch.ops.corestream.joined_convolutions(
-        [unknown, unknown],
-        [torch.empty_like(one.packed, device="meta"), unknown.new_empty(0)],
-        [torch.empty(5, device="meta"), unknown.new_empty(0)],
-        [5, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, *[0] * 11],
-        [-1.0, 1.0] * 2,
+    unknown = x.to("meta")
+    actual = joined_convolutions(
+        [
+            replace(one, input=unknown, packed=one.packed.to("meta"), bias=one.bias.to("meta")),
+            JoinedPart(input=unknown),
+        ]
     )
     assert (actual.shape, actual.stride()) == (expected.shape, expected.stride())

@@ -139,7 +139,7 @@ WITH_OTHER_KERNELS = """
 import torch
 from corestream.ops import *
 is_avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
-assert has_linear_kernel(torch.float32) == is_avx2 and not has_linear_kernel(torch.bfloat16)
+assert has_kernels(torch.float32) == is_avx2 and not has_kernels(torch.bfloat16)
 torch.manual_seed(0)
 for dtype in (torch.float32, torch.bfloat16):
     x, weight, bias = torch.randn(7, 30).to(dtype), torch.randn(70, 30).to(dtype), torch.randn(70)
@@ -200,10 +200,10 @@ def test_weights_packed_for_other_kernels_are_understood(capability, tmp_path):
     )
 
 
-def test_no_features_leave_the_bias():
-    bias = torch.randn(5)
-    actual = linear(torch.zeros(2, 0), pack_linear(torch.zeros(5, 0)), out_features=5, bias=bias)
-    assert torch.equal(actual, bias.expand(2, 5))
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_a_weight_without_elements_is_refused(size):
+    with pytest.raises(RuntimeError, match="weight must not be empty"):
+        pack_linear(torch.zeros(size))
 
 
 def test_a_vector_is_no_weight():

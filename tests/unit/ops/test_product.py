@@ -56,10 +56,6 @@ def test_other_layouts_are_right_too(change, dtype):
     check(left, left)
 
 
-def test_large_batches_are_right_on_a_team():
-    check(matrices(300, 27, 64), matrices(300, 27, 64, seed=1))
-
-
 def test_gradients_are_those_of_torch():
     left, right = matrices(2, 3, 8).requires_grad_(), matrices(2, 5, 8, seed=1).requires_grad_()
     multiply_transposed(left, right).square().sum().backward()

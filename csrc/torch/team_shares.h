@@ -1,0 +1,32 @@
+// Work divided among the calling thread's team. at::parallel_for is a template that divides nothing
+// in a library that is compiled without OpenMP, as this one is.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "openmp.h"
+
+namespace corestream {
+
+// Members that there are, of whom each gets a piece at least, and as much work as waking it takes.
+inline int team_size_for(int64_t pieces, int64_t work, int64_t least_work) {
+  const int available = at::in_parallel_region() ? 1 : at::get_num_threads();
+  return static_cast<int>(std::clamp<int64_t>(std::min(pieces, work / least_work), 1, available));
+}
+
+inline std::pair<int64_t, int64_t> share(int64_t count, int64_t member, int64_t members) {
+  return {count * member / members, count * (member + 1) / members};
+}
+
+// Runs body(0) to body(size - 1), each once; it must not throw. A runtime may give a smaller team
+// than it was asked for (OMP_THREAD_LIMIT): the caller does what is left.
+template <typename Body>
+void run_shares(int size, const Body& body) {
+  for (int member = run_on_team(size, body); member < size; ++member) body(member);
+}
+
+}  // namespace corestream

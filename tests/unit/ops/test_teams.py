@@ -1,0 +1,105 @@
+"""Our operators run on the calling thread's team, whatever size it really gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from corestream import CPUPool
+
+SETUP = """
+import os, sys
+import torch
+from corestream.ops import *
+
+def ones(*shape):
+    # Filled by one thread.
+    return torch.empty(*shape, memory_format=torch.channels_last).apply_(lambda _: 1.0)
+
+x = ones(2, 32, 30, 40)
+weight = torch.ones(32, 32, 1, 1)
+calls = {
+    "attention": lambda: attention(*[torch.ones(4, 64, 4, 16).transpose(1, 2)] * 3),
+    "linear": lambda: linear(torch.ones(512, 64), pack_linear(torch.ones(64, 64)), out_features=64),
+    "convolution": lambda: convolution(
+        x, pack_convolution(weight), shape=ConvolutionShape((32, 32, 1, 1))
+    ),
+    "depthwise": lambda: convolution(
+        x,
+        pack_convolution(torch.ones(32, 1, 3, 3), 32),
+        shape=ConvolutionShape((32, 1, 3, 3), padding=(1, 1), groups=32),
+    ),
+    "max_pool": lambda: max_pool(x, (3, 3), stride=(1, 1), padding=(1, 1)),
+    "avg_pool": lambda: avg_pool(x, (2, 2)),
+    "interleave_channels": lambda: interleave_channels([x, x]),
+    "multiply_transposed": lambda: multiply_transposed(*[torch.ones(64, 27, 64)] * 2),
+}
+expected = {
+    "attention": 1,
+    "linear": 64,
+    "convolution": 32,
+    "max_pool": 1,
+    "avg_pool": 1,
+    "interleave_channels": 1,
+    "multiply_transposed": 64,
+}
+call = calls[sys.argv[1]]
+"""
+TEAM = (
+    SETUP
+    + """
+torch.set_num_threads(2)
+before = len(os.listdir("/proc/self/task"))
+call()
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+)
+LIMITED = (
+    SETUP
+    + """
+torch.set_num_threads(4)
+result = call()
+wanted = expected.get(sys.argv[1])
+if wanted is None:
+    inner = result[:, :, 1:-1, 1:-1]
+    result, wanted = inner, 9
+assert bool((result == wanted).all()), result
+"""
+)
+OPERATORS = (
+    "attention",
+    "linear",
+    "convolution",
+    "depthwise",
+    "max_pool",
+    "avg_pool",
+    "interleave_channels",
+    "multiply_transposed",
+)
+
+
+def run(program, operator, **environ):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, operator],
+        env={"PATH": "/usr/bin:/bin"} | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(len(CPUPool()) < 2, reason="a team needs a second core")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_wakes_a_team(operator):
+    """libgomp makes a team's threads in its first region."""
+    assert run(TEAM, operator).strip() == "1"
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_team_that_is_smaller_than_asked_for_does_all_the_work(operator):
+    run(LIMITED, operator, OMP_THREAD_LIMIT="1")
