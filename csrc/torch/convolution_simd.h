@@ -92,7 +92,7 @@ template <typename Kind, int Rows, int Vectors, typename Factor>
 }
 
 // Loops of fixed length are unrolled: else the sums are in memory before and after the products.
-template <typename Kind, int Rows, int Vectors>
+template <typename Kind, int Rows, int Vectors, int Width>
 void multiply_tile(const DenseTile<Kind>& tile) {
   const Convolution& c = tile.convolution;
   Floats sums[Rows][Vectors];
@@ -116,7 +116,7 @@ void multiply_tile(const DenseTile<Kind>& tile) {
     for (int row = 0; row < Rows; ++row) {
       left[row] = reinterpret_cast<const Unit*>(tile.inputs[run][row]);
     }
-    for (int64_t unit = 0; unit < units; ++unit, right += Vectors * kLanes) {
+    for (int64_t unit = 0; unit < units; ++unit, right += Width * kLanes) {
       multiply_unit<Kind>(sums, right, [&](int row) { return left[row][unit]; });
     }
     if (units * Kind::kPerUnit == length) continue;
@@ -124,14 +124,12 @@ void multiply_tile(const DenseTile<Kind>& tile) {
     multiply_unit<Kind>(sums, right, [&](int row) {
       return uint32_t{reinterpret_cast<const Half*>(left[row] + units)[0]};
     });
-    right += Vectors * kLanes;
+    right += Width * kLanes;
   }
   const Finish<Kind> finish(c);
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const int64_t channel = tile.first_channel + v * kLanes;
-    // The second half of a padded vector may have no channel at all.
-    if (channel >= c.out_channels) break;
     const Which which = first_lanes(c.out_channels - channel);
     if (are_all(which)) {
 #pragma GCC unroll 8
@@ -147,18 +145,26 @@ void multiply_tile(const DenseTile<Kind>& tile) {
   }
 }
 
-template <typename Kind, int Vectors, int Rows = kRows<Vectors>>
+// The first `Vectors` of a panel that is `Width` wide.
+template <typename Kind, int Vectors, int Width = Vectors, int Rows = kRows<Width>>
 void multiply_rows(const DenseTile<Kind>& tile, int64_t rows) {
   if constexpr (Rows > 1) {
-    if (rows < Rows) return multiply_rows<Kind, Vectors, Rows - 1>(tile, rows);
+    if (rows < Rows) return multiply_rows<Kind, Vectors, Width, Rows - 1>(tile, rows);
   }
-  multiply_tile<Kind, Rows, Vectors>(tile);
+  multiply_tile<Kind, Rows, Vectors, Width>(tile);
 }
 
 template <typename Kind, int Vectors = kMostVectors>
 void multiply_vectors(const DenseTile<Kind>& tile, int64_t vectors, int64_t rows) {
   if constexpr (Vectors > kParts) {
     if (vectors < Vectors) return multiply_vectors<Kind, Vectors - kParts>(tile, vectors, rows);
+  }
+  if constexpr (kParts > 1) {
+    // The second half of a padded vector may have no channel at all.
+    const int64_t channels = tile.convolution.out_channels - tile.first_channel;
+    if (channels <= (Vectors - 1) * kLanes) {
+      return multiply_rows<Kind, Vectors - 1, Vectors>(tile, rows);
+    }
   }
   multiply_rows<Kind, Vectors>(tile, rows);
 }
