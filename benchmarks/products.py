@@ -54,22 +54,28 @@ JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
 _Call = Callable[[], object]
 
 
+_Note = Callable[[float], str]
+
+
 def _row(
     name: str,
     calls: dict[str, _Call],
     *,
-    flops: float,
+    note: _Note,
     has_kernel: bool,
     effort: Effort,
-    to: str = "oneDNN",
+    over: str = "oneDNN",
+    ours: str = "ours",
 ) -> Row:
+    """How many times as fast `ours` is as the other; `note` says what seconds mean."""
     turns = time_in_turns(calls, effort=effort)
-    notes = {
-        name: f"{flops / statistics.median(taken) / 1e9:.0f} GFLOP/s"
-        for name, taken in turns.items()
-    }
+    notes = {name: note(statistics.median(taken)) for name, taken in turns.items()}
     target = Target(at_least=0.9) if has_kernel else None
-    return Row(name, ratios(turns[to], turns["ours"]), "×", target, notes)
+    return Row(name, ratios(turns[over], turns[ours]), "×", target, notes)
+
+
+def _rate(flops: float) -> _Note:
+    return lambda seconds: f"{flops / seconds / 1e9:.0f} GFLOP/s"
 
 
 def _linear(shape: tuple[int, int, int], *, dtype: str, effort: Effort) -> Row:
@@ -86,7 +92,7 @@ def _linear(shape: tuple[int, int, int], *, dtype: str, effort: Effort) -> Row:
     name = f"{dtype} linear {rows} × {features} → {outputs}"
     has_kernel = has_kernels(DTYPES[dtype])
     flops = 2.0 * rows * features * outputs
-    return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
+    return _row(name, calls, note=_rate(flops), has_kernel=has_kernel, effort=effort)
 
 
 def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
@@ -110,7 +116,7 @@ def _convolution(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     pixels = ((size + 2 * pad - kernel) // stride + 1) ** 2
     flops = 2.0 * batch * pixels * outputs * channels // groups * kernel**2
     has_kernel = has_convolution_kernel(DTYPES[dtype], geometry)
-    return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort)
+    return _row(name, calls, note=_rate(flops), has_kernel=has_kernel, effort=effort)
 
 
 def _pool(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
@@ -121,14 +127,16 @@ def _pool(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
         "torch": lambda: torch.nn.functional.max_pool2d(x, kernel, stride, pad),
         "ours": lambda: max_pool(x, (kernel, kernel), **window),
     }
-    turns = time_in_turns(calls, effort=effort)
     moved = x.nbytes * (1 + 1 / stride**2)
-    notes = {
-        name: f"{moved / statistics.median(taken) / 1e9:.1f} GB/s" for name, taken in turns.items()
-    }
     name = f"{dtype} max pool {batch} × {channels} × {size}², {kernel} × {kernel}, stride {stride}"
-    target = Target(at_least=1.0) if has_kernels(DTYPES[dtype]) else None
-    return Row(name, ratios(turns["torch"], turns["ours"]), "×", target, notes)
+    return _row(
+        name,
+        calls,
+        note=lambda seconds: f"{moved / seconds / 1e9:.1f} GB/s",
+        has_kernel=has_kernels(DTYPES[dtype]),
+        effort=effort,
+        over="torch",
+    )
 
 
 def _product(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
@@ -142,7 +150,7 @@ def _product(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     name = f"{dtype} product {batch} × {rows} × {depth} × {columns}"
     flops = 2.0 * batch * rows * columns * depth
     has_kernel = has_kernels(DTYPES[dtype])
-    return _row(name, calls, flops=flops, has_kernel=has_kernel, effort=effort, to="torch")
+    return _row(name, calls, note=_rate(flops), has_kernel=has_kernel, effort=effort, over="torch")
 
 
 def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
@@ -160,11 +168,19 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
         ),
         "joined": lambda: joined_convolutions(parts),
     }
-    turns = time_in_turns(calls, effort=effort)
-    notes = {name: f"{statistics.median(taken) * 1e6:.0f} us" for name, taken in turns.items()}
-    name = f"{dtype} join {batch} × {channels} × {size}² → 2 × {outputs}"
-    target = Target(at_least=1.0) if has_kernels(DTYPES[dtype]) else None
-    return Row(name, ratios(turns["apart"], turns["joined"]), "×", target, notes)
+    return _row(
+        f"{dtype} join {batch} × {channels} × {size}² → 2 × {outputs}",
+        calls,
+        note=_microseconds,
+        has_kernel=has_kernels(DTYPES[dtype]),
+        effort=effort,
+        over="apart",
+        ours="joined",
+    )
+
+
+def _microseconds(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f} us"
 
 
 def _calls(effort: Effort) -> Row:
@@ -180,9 +196,7 @@ def _calls(effort: Effort) -> Row:
         ),
         "ours": lambda: convolution(x, ours, shape=shape, low=0.0),
     }
-    turns = time_in_turns(calls, effort=effort)
-    notes = {name: f"{statistics.median(taken) * 1e6:.1f} us" for name, taken in turns.items()}
-    return Row("a call", ratios(turns["oneDNN"], turns["ours"]), "×", None, notes)
+    return _row("a call", calls, note=_microseconds, has_kernel=False, effort=effort)
 
 
 def _onednn() -> Any:

@@ -171,14 +171,15 @@ void check_convolution(const at::Tensor& input, const at::Tensor& packed,
   check_output(describe(input, shape), input, residual);
 }
 
-void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::Tensor& packed,
-                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
-                   const ConvolutionShape& shape, std::optional<double> low,
-                   std::optional<double> high) {
+void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
+                   const at::Tensor& packed, const std::optional<at::Tensor>& bias,
+                   const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
+                   std::optional<double> low, std::optional<double> high) {
   if (output.numel() == 0) return;
   if (!has_convolution_kernel(input.scalar_type(), shape) ||
       !is_packed_here(packed, input.scalar_type(), shape.is_depthwise())) {
-    output.copy_(convolution_by_torch(input, packed, bias, residual, shape, low, high));
+    output.narrow(1, first_channel, shape.weight[0])
+        .copy_(convolution_by_torch(input, packed, bias, residual, shape, low, high));
     return;
   }
   at::Tensor image = with_plain_pixels(input);
@@ -189,7 +190,7 @@ void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::
   at::Tensor added, zeros;
   c.input = image.const_data_ptr();
   c.weight = packed.const_data_ptr();
-  c.output = output.data_ptr();
+  c.output = static_cast<char*>(output.data_ptr()) + first_channel * output.element_size();
   c.output_pixel = output.stride(3);
   c.low = low_limit(low);
   c.high = high_limit(high);
@@ -221,7 +222,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
   check_convolution(input, packed, bias, residual, shape);
   at::Tensor output =
       at::empty(convolved_size(input, shape), input.options(), at::MemoryFormat::ChannelsLast);
-  convolve_into(output, input, packed, bias, residual, shape, low, high);
+  convolve_into(output, /*first_channel=*/0, input, packed, bias, residual, shape, low, high);
   return output;
 }
 

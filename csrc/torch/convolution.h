@@ -48,12 +48,12 @@ void check_convolution(const at::Tensor& input, const at::Tensor& packed,
                        const std::optional<at::Tensor>& bias,
                        const std::optional<at::Tensor>& residual, const ConvolutionShape& shape);
 
-// convolution() of operands that were checked, into an image of that size whose pixels are at one
-// distance: a slice of channels is so.
-void convolve_into(const at::Tensor& output, const at::Tensor& input, const at::Tensor& packed,
-                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& residual,
-                   const ConvolutionShape& shape, std::optional<double> low,
-                   std::optional<double> high);
+// convolution() of operands that were checked, into channels of a channels-last image, the first of
+// which is given.
+void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
+                   const at::Tensor& packed, const std::optional<at::Tensor>& bias,
+                   const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
+                   std::optional<double> low, std::optional<double> high);
 
 // The same from torch's operators, which have gradients.
 at::Tensor convolution_by_torch(const at::Tensor& input, const at::Tensor& packed,

@@ -125,14 +125,13 @@ at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at:
   at::Tensor output = empty_joined(parts);
   int64_t first = 0;
   for (const Part& part : parts) {
-    const int64_t channels = part.is_image ? part.input.size(1) : part.shape.weight[0];
-    const at::Tensor slice = output.narrow(1, first, channels);
-    first += channels;
     if (part.is_image) {
-      slice.copy_(part.input);
+      output.narrow(1, first, part.input.size(1)).copy_(part.input);
+      first += part.input.size(1);
     } else {
-      convolve_into(slice, part.input, part.packed, part.bias, std::nullopt, part.shape, part.low,
-                    part.high);
+      convolve_into(output, first, part.input, part.packed, part.bias, std::nullopt, part.shape,
+                    part.low, part.high);
+      first += part.shape.weight[0];
     }
   }
   return output;

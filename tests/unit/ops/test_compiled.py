@@ -1,0 +1,58 @@
+"""Models that call our operators by themselves, in what AOTInductor compiles."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import corestream
+from corestream.ops import (
+    ConvolutionShape,
+    JoinedPart,
+    avg_pool,
+    joined_convolutions,
+    max_pool,
+    multiply_transposed,
+    pack_convolution,
+)
+
+
+class Model(nn.Module):
+    """Convolutions that are joined with their image, pools, and products of what is left."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.randn(6, 4, 3, 3))
+        self.register_buffer("packed", pack_convolution(self.weight))
+        self.register_buffer("bias", torch.randn(6))
+        self.eval()
+
+    def forward(self, x):
+        shape = ConvolutionShape((6, 4, 3, 3), padding=(1, 1))
+        convolved = JoinedPart(input=x, packed=self.packed, shape=shape, bias=self.bias, low=0.0)
+        out = joined_convolutions([convolved, JoinedPart(input=x)])
+        out = max_pool(avg_pool(out, (2, 2), ceil_mode=True), (3, 3), stride=(1, 1))
+        rows = out.flatten(2)
+        return multiply_transposed(rows, rows)
+
+    def by_torch(self, x):
+        out = functional.conv2d(x, self.weight, self.bias, padding=1).relu()
+        out = functional.avg_pool2d(torch.cat([out, x], 1), 2, ceil_mode=True)
+        rows = functional.max_pool2d(out, 3, 1).flatten(2)
+        return rows @ rows.mT
+
+
+def test_a_compiled_model_is_right_for_any_batch(tmp_path):
+    model = Model()
+    lowered = corestream.lower(
+        model,
+        torch.randn(3, 4, 11, 9),
+        backend="aotinductor",
+        num_streams=1,
+        cache=tmp_path,
+        progress=False,
+    )
+    for batch in (1, 3, 5):
+        x = torch.randn(batch, 4, 11, 9)
+        torch.testing.assert_close(lowered(x), model.by_torch(x), rtol=1e-4, atol=1e-4)
