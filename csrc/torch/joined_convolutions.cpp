@@ -39,11 +39,14 @@ struct Part {
     if (is_image) return input;
     return convolution_by_torch(input, packed, bias, std::nullopt, shape, low, high);
   }
-  // With a kernel, by itself.
+  // By an operator of its own, whatever its tensors are: without data, or in need of a gradient.
   at::Tensor alone() const {
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("corestream::convolution", "")
+                               .typed<decltype(convolution)>();
     if (is_image) return input;
-    return convolution(input, packed, bias, std::nullopt, shape.weight, shape.stride, shape.padding,
-                       shape.dilation, shape.groups, low, high);
+    return op.call(input, packed, bias, std::nullopt, shape.weight, shape.stride, shape.padding,
+                   shape.dilation, shape.groups, low, high);
   }
 };
 

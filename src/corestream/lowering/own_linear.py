@@ -43,6 +43,7 @@ class LinearShape:
         if (
             not is_alike
             or input.numel() == 0
+            or weight.numel() == 0
             or torch.is_autocast_enabled("cpu")
             or not has_kernels(input.dtype)
         ):

@@ -143,6 +143,7 @@ def test_a_layer_in_two_places_is_one_layer(decided):
 def test_measuring_gives_an_answer():
     shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16), team_size=1)
     assert (shape is not None) == has_kernels(torch.float32)
+    assert LinearShape.of(torch.ones(2, 4), torch.ones(0, 4), team_size=1) is None
     assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
     if shape is not None:
         assert shape.our_kernel_is_faster() in (True, False)

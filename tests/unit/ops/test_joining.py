@@ -123,6 +123,26 @@ def test_under_autocast_dtypes_are_promoted_as_by_cat():
     torch.testing.assert_close(actual[:, :5].double(), expected, rtol=0, atol=1e-4)
 
 
+def test_under_autocast_gradients_reach_inputs_of_several_dtypes():
+    x = images(1, 8, 4, 4).requires_grad_()
+    one, _ = part(x.detach(), 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        joined = joined_convolutions(
+            [JoinedPart(input=x.detach().bfloat16()), replace(one, input=x)]
+        )
+    joined.sum().backward()
+    assert float(x.grad.abs().max()) > 0
+
+
+def test_under_autocast_shapes_of_several_dtypes_are_known_without_data():
+    one, _ = part(images(1, 8, 4, 4), 5)
+    unknown = torch.empty(1, 8, 4, 4, device="meta")
+    convolved = replace(one, input=unknown, packed=one.packed.to("meta"), bias=one.bias.to("meta"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        joined = joined_convolutions([convolved, JoinedPart(input=unknown.bfloat16())])
+    assert (joined.shape, joined.dtype) == ((1, 13, 4, 4), torch.float32)
+
+
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
