@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from corestream.ops import ConvolutionShape, JoinedPart, joined_convolutions, pack_convolution
@@ -135,11 +136,12 @@ def test_under_autocast_gradients_reach_inputs_of_several_dtypes():
 
 
 def test_under_autocast_shapes_of_several_dtypes_are_known_without_data():
-    one, _ = part(images(1, 8, 4, 4), 5)
-    unknown = torch.empty(1, 8, 4, 4, device="meta")
-    convolved = replace(one, input=unknown, packed=one.packed.to("meta"), bias=one.bias.to("meta"))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        joined = joined_convolutions([convolved, JoinedPart(input=unknown.bfloat16())])
+    shape = ConvolutionShape((5, 8, 1, 1))
+    size = pack_convolution(torch.ones(5, 8, 1, 1)).shape
+    with FakeTensorMode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        x = torch.empty(1, 8, 4, 4)
+        convolved = JoinedPart(input=x, packed=torch.empty(size), shape=shape)
+        joined = joined_convolutions([convolved, JoinedPart(input=x.bfloat16())])
     assert (joined.shape, joined.dtype) == ((1, 13, 4, 4), torch.float32)
 
 
