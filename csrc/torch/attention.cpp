@@ -181,9 +181,7 @@ at::Tensor attention_meta(const at::Tensor& query, const at::Tensor& key, const 
 }
 
 auto& attention_operator() {
-  static const auto found = c10::Dispatcher::singleton()
-                                .findSchemaOrThrow("corestream::attention", "")
-                                .typed<decltype(attention)>();
+  static const auto found = operator_named<decltype(attention)>("corestream::attention");
   return found;
 }
 

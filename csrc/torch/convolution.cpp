@@ -85,9 +85,7 @@ at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
 }
 
 auto& convolution_operator() {
-  static const auto found = c10::Dispatcher::singleton()
-                                .findSchemaOrThrow("corestream::convolution", "")
-                                .typed<decltype(convolution)>();
+  static const auto found = operator_named<decltype(convolution)>("corestream::convolution");
   return found;
 }
 

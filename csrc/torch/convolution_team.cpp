@@ -1,6 +1,5 @@
 #include "convolution_team.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -10,8 +9,6 @@
 namespace corestream {
 namespace {
 
-// Multiplications that are worth another thread: about what waking a team takes.
-constexpr int64_t kLeastWork = 200'000;
 // Pixels that a member of a team needs for its tiles to be high.
 constexpr int64_t kLeastPixels = 24;
 
@@ -22,7 +19,7 @@ struct Team {
 
 // Panels, where pixels are few: each weight is then read by one member only.
 Team team_for(const Convolution& c, int64_t panels, int64_t work) {
-  const int members = team_size_for(work, work, kLeastWork);
+  const int members = team_size_for(work, work, kLeastProducts);
   const bool is_low = c.num_pixels() < kLeastPixels * members;
   const bool is_weighty = panels % members == 0 && c.num_pixels() < c.out_channels;
   return {members, panels >= members && (is_low || is_weighty)};
@@ -45,7 +42,7 @@ void run_depthwise(const Convolution& c, const ConvolutionKernel& kernel) {
   const int64_t rows = c.batch * c.out_height;
   // A multiplication takes as long as several of a dense one, which has more in registers.
   const int64_t work = 8 * c.num_pixels() * c.channels * c.num_taps();
-  const int members = team_size_for(rows, work, kLeastWork);
+  const int members = team_size_for(rows, work, kLeastProducts);
   run_shares(members, [&](int member) {
     const auto [begin, end] = share(rows, member, members);
     kernel.run(c, {begin, end, 0, 0});

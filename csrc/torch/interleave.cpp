@@ -104,9 +104,8 @@ at::Tensor interleave_meta(at::TensorList parts) {
 }
 
 at::Tensor interleave_autograd(at::TensorList parts) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::interleave_channels", "")
-                             .typed<decltype(interleave_channels)>();
+  static const auto op =
+      operator_named<decltype(interleave_channels)>("corestream::interleave_channels");
   const bool has_gradient = std::any_of(
       parts.begin(), parts.end(), [](const at::Tensor& part) { return needs_gradient({part}); });
   if (has_gradient) {

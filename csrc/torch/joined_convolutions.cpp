@@ -41,9 +41,7 @@ struct Part {
   }
   // By an operator of its own, whatever its tensors are: without data, or in need of a gradient.
   at::Tensor alone() const {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("corestream::convolution", "")
-                               .typed<decltype(convolution)>();
+    static const auto op = operator_named<decltype(convolution)>("corestream::convolution");
     if (is_image) return input;
     return op.call(input, packed, bias, std::nullopt, shape.weight, shape.stride, shape.padding,
                    shape.dilation, shape.groups, low, high);
@@ -147,9 +145,8 @@ at::Tensor joined_convolutions_meta(at::TensorList inputs, at::TensorList packed
 }
 
 auto& joined_operator() {
-  static const auto found = c10::Dispatcher::singleton()
-                                .findSchemaOrThrow("corestream::joined_convolutions", "")
-                                .typed<decltype(joined_convolutions)>();
+  static const auto found =
+      operator_named<decltype(joined_convolutions)>("corestream::joined_convolutions");
   return found;
 }
 

@@ -56,9 +56,7 @@ at::Tensor linear_meta(const at::Tensor& input, const at::Tensor&, const std::op
 }
 
 auto& linear_operator() {
-  static const auto found = c10::Dispatcher::singleton()
-                                .findSchemaOrThrow("corestream::linear", "")
-                                .typed<decltype(linear)>();
+  static const auto found = operator_named<decltype(linear)>("corestream::linear");
   return found;
 }
 

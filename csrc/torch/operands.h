@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/Functions.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
 #include <initializer_list>
@@ -34,6 +35,12 @@ inline std::optional<at::Tensor> cast_to(const std::optional<at::Tensor>& tensor
                                          c10::ScalarType dtype) {
   return is_given(tensor) ? std::optional<at::Tensor>(tensor->to(dtype)) : std::nullopt;
 }
+// As the dispatcher has it, for a kernel that hands over to the next.
+template <typename Function>
+c10::TypedOperatorHandle<Function> operator_named(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
 inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tensors) {
   return at::GradMode::is_enabled() &&
          std::any_of(tensors.begin(), tensors.end(), [](const std::optional<at::Tensor>& tensor) {

@@ -162,9 +162,7 @@ at::Tensor max_pool_autograd(const at::Tensor& input, at::IntArrayRef kernel,
   const PoolShape shape{kernel, stride, padding, dilation, ceil_mode};
   check(input, shape);
   if (needs_gradient({input})) return max_pool_by_torch(input, shape);
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::max_pool", "")
-                             .typed<decltype(max_pool)>();
+  static const auto op = operator_named<decltype(max_pool)>("corestream::max_pool");
   at::AutoDispatchBelowADInplaceOrView below;
   return op.call(input, kernel, stride, padding, dilation, ceil_mode);
 }
@@ -175,9 +173,7 @@ at::Tensor avg_pool_autograd(const at::Tensor& input, at::IntArrayRef kernel,
   const PoolShape shape{kernel, stride, padding, kPlain, ceil_mode};
   check(input, shape);
   if (needs_gradient({input})) return avg_pool_by_torch(input, shape, count_include_pad);
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::avg_pool", "")
-                             .typed<decltype(avg_pool)>();
+  static const auto op = operator_named<decltype(avg_pool)>("corestream::avg_pool");
   at::AutoDispatchBelowADInplaceOrView below;
   return op.call(input, kernel, stride, padding, ceil_mode, count_include_pad);
 }

@@ -13,9 +13,6 @@
 namespace corestream {
 namespace {
 
-// Multiplications that are worth another thread: about what waking a team takes.
-constexpr int64_t kLeastWork = 200'000;
-
 ProductKernel product_kernel([[maybe_unused]] at::ScalarType dtype) {
 #if defined(__x86_64__)
   return choose_kernel(dtype, &multiply_fp32_avx2, &multiply_fp32_avx512, &multiply_bf16_avx512);
@@ -88,7 +85,7 @@ at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) 
   const at::Tensor rows = with_plain_rows(left), columns = with_plain_rows(right);
   const Batch batch{rows, columns, output};
   const int64_t items = rows.size(0), work = rows.size(1) * columns.size(1) * depth;
-  const int members = team_size_for(items, items * work, kLeastWork);
+  const int members = team_size_for(items, items * work, kLeastProducts);
   const auto size = static_cast<int64_t>(product_workspace_bytes(columns.size(1), depth));
   const at::Tensor memory = at::empty({members * size}, at::kByte);
   auto* workspace = static_cast<char*>(memory.data_ptr());
@@ -103,26 +100,26 @@ at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) 
   return output;
 }
 
+auto& product_operator() {
+  static const auto found =
+      operator_named<decltype(multiply_transposed)>("corestream::multiply_transposed");
+  return found;
+}
+
 at::Tensor multiply_transposed_autograd(const at::Tensor& left, const at::Tensor& right) {
   check(left, right);
   if (needs_gradient({left, right})) return product_by_torch(left, right);
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::multiply_transposed", "")
-                             .typed<decltype(multiply_transposed)>();
   at::AutoDispatchBelowADInplaceOrView below;
-  return op.call(left, right);
+  return product_operator().call(left, right);
 }
 
 // As that of bmm: both in the dtype of the scope.
 at::Tensor multiply_transposed_autocast(const at::Tensor& left, const at::Tensor& right) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("corestream::multiply_transposed", "")
-                             .typed<decltype(multiply_transposed)>();
   const auto cast = [](const at::Tensor& tensor) {
     return at::autocast::cached_cast(at::autocast::get_autocast_dtype(at::kCPU), tensor, at::kCPU);
   };
-  return op.call(cast(left), cast(right));
+  return product_operator().call(cast(left), cast(right));
 }
 
 }  // namespace

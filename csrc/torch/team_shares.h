@@ -12,6 +12,9 @@
 
 namespace corestream {
 
+// Multiplications that are worth another thread: about what waking a team takes.
+constexpr int64_t kLeastProducts = 200'000;
+
 // Members that there are, of whom each gets a piece at least, and as much work as waking it takes.
 inline int team_size_for(int64_t pieces, int64_t work, int64_t least_work) {
   const int available = at::in_parallel_region() ? 1 : at::get_num_threads();

@@ -11,6 +11,16 @@ from corestream.ops import avg_pool, max_pool
 # float64 has no kernel of ours.
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
+ANY_POOL = {
+    "batch": st.integers(0, 3),
+    "channels": st.integers(1, 90),
+    "size": st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    "kernel": pairs,
+    "stride": pairs,
+    "halves": st.tuples(st.booleans(), st.booleans()),
+    "ceil_mode": st.booleans(),
+    "dtype": st.sampled_from(DTYPES),
+}
 
 
 def images(*shape, dtype=torch.float32):
@@ -19,59 +29,44 @@ def images(*shape, dtype=torch.float32):
     return plain.contiguous(memory_format=torch.channels_last)
 
 
-@given(
-    batch=st.integers(0, 3),
-    channels=st.integers(1, 90),
-    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    kernel=pairs,
-    stride=pairs,
-    halves=st.tuples(st.booleans(), st.booleans()),
-    dilation=pairs,
-    ceil_mode=st.booleans(),
-    dtype=st.sampled_from(DTYPES),
-)
-def test_any_max_pool(batch, channels, size, kernel, stride, halves, dilation, ceil_mode, dtype):
-    x = images(batch, channels, *size, dtype=dtype)
-    padding = tuple(length // 2 * half for length, half in zip(kernel, halves, strict=True))
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+def padding_of(kernel, halves):
+    return tuple(length // 2 * half for length, half in zip(kernel, halves, strict=True))
+
+
+def actual_and_expected(pool, of_torch):
+    """What both give; what torch refuses is refused, and no example of a result."""
     try:
-        expected = functional.max_pool2d(x, kernel, **options)
+        expected = of_torch()
     except RuntimeError:
         with pytest.raises(RuntimeError, match="pad it"):
-            max_pool(x, kernel, **options)
+            pool()
         assume(False)
-    actual = max_pool(x, kernel, **options)
+    return pool(), expected
+
+
+@given(**ANY_POOL, dilation=pairs)
+def test_any_max_pool(batch, channels, size, kernel, stride, halves, dilation, ceil_mode, dtype):
+    x = images(batch, channels, *size, dtype=dtype)
+    options = {"stride": stride, "padding": padding_of(kernel, halves), "dilation": dilation}
+    actual, expected = actual_and_expected(
+        lambda: max_pool(x, kernel, **options, ceil_mode=ceil_mode),
+        lambda: functional.max_pool2d(x, kernel, **options, ceil_mode=ceil_mode),
+    )
     assert torch.equal(actual, expected)
     assert actual.is_contiguous(memory_format=torch.channels_last)
 
 
-@given(
-    batch=st.integers(0, 3),
-    channels=st.integers(1, 90),
-    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    kernel=pairs,
-    stride=pairs,
-    halves=st.tuples(st.booleans(), st.booleans()),
-    ceil_mode=st.booleans(),
-    counts_pad=st.booleans(),
-    dtype=st.sampled_from(DTYPES),
-)
-def test_any_avg_pool(batch, channels, size, kernel, stride, halves, ceil_mode, counts_pad, dtype):
+@given(**ANY_POOL, count_include_pad=st.booleans())
+def test_any_avg_pool(
+    batch, channels, size, kernel, stride, halves, ceil_mode, count_include_pad, dtype
+):
     x = images(batch, channels, *size, dtype=dtype)
-    padding = tuple(length // 2 * half for length, half in zip(kernel, halves, strict=True))
-    options = {
-        "stride": stride,
-        "padding": padding,
-        "ceil_mode": ceil_mode,
-        "count_include_pad": counts_pad,
-    }
-    try:
-        expected = functional.avg_pool2d(x.double(), kernel, **options)
-    except RuntimeError:
-        with pytest.raises(RuntimeError, match="pad it"):
-            avg_pool(x, kernel, **options)
-        assume(False)
-    actual = avg_pool(x, kernel, **options)
+    options = {"stride": stride, "padding": padding_of(kernel, halves), "ceil_mode": ceil_mode}
+    options["count_include_pad"] = count_include_pad
+    actual, expected = actual_and_expected(
+        lambda: avg_pool(x, kernel, **options),
+        lambda: functional.avg_pool2d(x.double(), kernel, **options),
+    )
     limit = 2e-2 if dtype == torch.bfloat16 else 1e-6
     torch.testing.assert_close(actual.double(), expected, rtol=limit, atol=limit)
 
