@@ -37,10 +37,11 @@ OpenMPRuntime look_up() {
   resolve(runtime.set_num_threads, "omp_set_num_threads");
   resolve(runtime.get_max_threads, "omp_get_max_threads");
   resolve(runtime.get_thread_num, "omp_get_thread_num");
+  resolve(runtime.get_num_threads, "omp_get_num_threads");
   resolve(runtime.in_parallel, "omp_in_parallel");
   resolve(runtime.pause_resource_all, "omp_pause_resource_all");
   const bool complete = runtime.parallel && runtime.set_num_threads && runtime.get_max_threads &&
-                        runtime.get_thread_num && runtime.in_parallel;
+                        runtime.get_thread_num && runtime.get_num_threads && runtime.in_parallel;
   if (!complete) return {};
   Dl_info info;
   if (dladdr(reinterpret_cast<void*>(runtime.parallel), &info) != 0) {
@@ -51,13 +52,15 @@ OpenMPRuntime look_up() {
 }
 
 struct TeamCall {
-  const std::function<void(int)>& body;
+  const std::function<void(int, int)>& body;
   const OpenMPRuntime& runtime;
+  std::atomic<int> ran{0};
 };
 
 void run_member(void* data) {
-  const auto& call = *static_cast<const TeamCall*>(data);
-  call.body(call.runtime.get_thread_num());
+  auto& call = *static_cast<TeamCall*>(data);
+  call.body(call.runtime.get_thread_num(), call.runtime.get_num_threads());
+  call.ran.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -92,20 +95,20 @@ const char* to_string(OpenMPKind kind) {
   return "none";
 }
 
-int run_on_team(int size, const std::function<void(int)>& body) {
+int run_on_team(int size, const std::function<void(int, int)>& body) {
   const auto& runtime = openmp();
   if (runtime.kind == OpenMPKind::none || size == 1 || runtime.in_parallel()) {
-    body(0);
+    body(0, 1);
     return 1;
   }
-  std::atomic<int> ran{0};
-  const std::function<void(int)> counted = [&](int member) {
-    body(member);
-    ran.fetch_add(1, std::memory_order_relaxed);
-  };
-  TeamCall call{counted, runtime};
+  TeamCall call{body, runtime};
   runtime.parallel(&run_member, &call, static_cast<unsigned>(size), 0);
-  return ran.load(std::memory_order_relaxed);
+  return call.ran.load(std::memory_order_relaxed);
+}
+
+int run_on_team(int size, const std::function<void(int)>& body) {
+  const std::function<void(int, int)> alone = [&](int member, int) { body(member); };
+  return run_on_team(size, alone);
 }
 
 bool release_idle_team() {

@@ -17,6 +17,7 @@ struct OpenMPRuntime {
   void (*set_num_threads)(int) = nullptr;
   int (*get_max_threads)() = nullptr;
   int (*get_thread_num)() = nullptr;
+  int (*get_num_threads)() = nullptr;
   int (*in_parallel)() = nullptr;
   int (*pause_resource_all)(int kind) = nullptr;
 };
@@ -30,6 +31,10 @@ const char* to_string(OpenMPKind kind);
 // runtime, or inside a parallel region, only member 0 runs. Returns the number that ran.
 // The body must not throw.
 int run_on_team(int size, const std::function<void(int member)>& body);
+
+// The same, for a body that must know how many run: fewer than asked for, where the runtime has
+// no more (OMP_THREAD_LIMIT).
+int run_on_team(int size, const std::function<void(int member, int members)>& body);
 
 // Ends the calling thread's idle libgomp team, whose threads would count against every other
 // team's right to spin. Does nothing under other runtimes, where a pause stops the whole

@@ -158,7 +158,10 @@ void bind_callees(py::module_& module) {
   py::class_<TorchScriptCallee, Callee>(module, "TorchScriptCallee")
       .def(py::init<py::object>(), py::arg("module"))
       .def("set_structure", &TorchScriptCallee::set_structure, py::arg("flatten"),
-           py::arg("unflatten"));
+           py::arg("unflatten"))
+      .def_property("captures", &TorchScriptCallee::captures, &TorchScriptCallee::set_captures)
+      .def_property_readonly("num_captured_runs", &TorchScriptCallee::num_captured_runs)
+      .def_property_readonly("captured_bytes", &TorchScriptCallee::captured_bytes);
   py::class_<AOTInductorCallee, Callee>(module, "AOTInductorCallee")
       .def(py::init<std::string, int, std::vector<int64_t>>(), py::arg("path"),
            py::arg("num_runners"), py::arg("batch_sizes") = std::vector<int64_t>(),

@@ -30,6 +30,11 @@ class TorchScriptCallee final : public Callee {
   // arguments and results are the schema's.
   void set_structure(py::object flatten, py::object unflatten);
 
+  void set_captures(bool captures) { runner_->set_captures(captures); }
+  bool captures() const { return runner_->captures(); }
+  uint64_t num_captured_runs() const { return runner_->num_captured_runs(); }
+  size_t captured_bytes() const { return runner_->captured_bytes(); }
+
  private:
   std::shared_ptr<TorchScriptRunner> runner_;
   py::object flatten_ = py::none(), unflatten_ = py::none();

@@ -219,7 +219,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
   check_convolution(input, packed, bias, residual, shape);
   at::Tensor output =
-      at::empty(convolved_size(input, shape), input.options(), at::MemoryFormat::ChannelsLast);
+      new_tensor(convolved_size(input, shape), input.options(), at::MemoryFormat::ChannelsLast);
   convolve_into(output, /*first_channel=*/0, input, packed, bias, residual, shape, low, high);
   return output;
 }

@@ -17,6 +17,20 @@ struct Team {
   bool divides_panels;
 };
 
+// What each member of a team does of a convolution.
+struct DenseWork {
+  Convolution convolution;
+  ConvolutionKernel kernel;
+  int64_t panels;
+  Team team;
+};
+struct DepthwiseWork {
+  Convolution convolution;
+  ConvolutionKernel kernel;
+  int64_t rows;
+  int members;
+};
+
 // Panels, where pixels are few: each weight is then read by one member only.
 Team team_for(const Convolution& c, int64_t panels, int64_t work) {
   const int members = team_size_for(work, work, kLeastProducts);
@@ -26,26 +40,29 @@ Team team_for(const Convolution& c, int64_t panels, int64_t work) {
 }
 
 void run_dense(const Convolution& c, const ConvolutionKernel& kernel) {
-  const Panels panels(c.out_channels, kernel.panel_vectors);
-  const int64_t work = c.num_pixels() * c.out_channels * c.channels * c.num_taps();
-  const Team team = team_for(c, panels.count, work);
-  run_shares(team.size, [&](int member) {
-    const auto [begin, end] = team.divides_panels ? std::pair<int64_t, int64_t>{0, c.num_pixels()}
-                                                  : share(c.num_pixels(), member, team.size);
-    const auto [first, last] = team.divides_panels ? share(panels.count, member, team.size)
-                                                   : std::pair<int64_t, int64_t>{0, panels.count};
-    kernel.run(c, {begin, end, first, last});
+  const int64_t panels = Panels(c.out_channels, kernel.panel_vectors).count;
+  const int64_t products = c.num_pixels() * c.out_channels * c.channels * c.num_taps();
+  const DenseWork work{c, kernel, panels, team_for(c, panels, products)};
+  run_shares(work.team.size, work, [](const DenseWork& dense, int member) {
+    const int64_t pixels = dense.convolution.num_pixels();
+    std::pair<int64_t, int64_t> rows{0, pixels}, columns{0, dense.panels};
+    if (dense.team.divides_panels) {
+      columns = share(dense.panels, member, dense.team.size);
+    } else {
+      rows = share(pixels, member, dense.team.size);
+    }
+    dense.kernel.run(dense.convolution, {rows.first, rows.second, columns.first, columns.second});
   });
 }
 
 void run_depthwise(const Convolution& c, const ConvolutionKernel& kernel) {
   const int64_t rows = c.batch * c.out_height;
   // A multiplication takes as long as several of a dense one, which has more in registers.
-  const int64_t work = 8 * c.num_pixels() * c.channels * c.num_taps();
-  const int members = team_size_for(rows, work, kLeastProducts);
-  run_shares(members, [&](int member) {
-    const auto [begin, end] = share(rows, member, members);
-    kernel.run(c, {begin, end, 0, 0});
+  const int64_t products = 8 * c.num_pixels() * c.channels * c.num_taps();
+  const DepthwiseWork work{c, kernel, rows, team_size_for(rows, products, kLeastProducts)};
+  run_shares(work.members, work, [](const DepthwiseWork& depthwise, int member) {
+    const auto [begin, end] = share(depthwise.rows, member, depthwise.members);
+    depthwise.kernel.run(depthwise.convolution, {begin, end, 0, 0});
   });
 }
 

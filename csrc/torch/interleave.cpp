@@ -13,9 +13,6 @@
 namespace corestream {
 namespace {
 
-// Bytes that a thread should copy at least: waking a team takes about as long.
-constexpr int64_t kBytesPerThread = 64 * 1024;
-
 // There is at least one: without a tensor the dispatcher finds no kernel.
 void check_parts(at::TensorList parts) {
   for (const at::Tensor& part : parts) {
@@ -42,7 +39,7 @@ bool are_channels_last(at::TensorList parts) {
 at::Tensor empty_channels_last(at::TensorList parts) {
   c10::SymDimVector sizes(parts[0].sym_sizes());
   sizes[1] = sizes[1] * static_cast<int64_t>(parts.size());
-  return at::empty_symint(sizes, parts[0].options(), at::MemoryFormat::ChannelsLast);
+  return new_tensor_symint(sizes, parts[0].options(), at::MemoryFormat::ChannelsLast);
 }
 
 at::Tensor interleave_by_torch(at::TensorList parts) { return at::stack(parts, 2).flatten(1, 2); }
@@ -52,6 +49,14 @@ template <typename T>
 struct Group {
   const T* start;
   int64_t pixel_stride;
+};
+
+template <typename T>
+struct InterleaveWork {
+  std::vector<Group<T>> groups;
+  T* output;
+  int64_t channels, pixels;
+  int members;
 };
 
 template <typename T>
@@ -82,19 +87,19 @@ void interleave_pixels(const std::vector<Group<T>>& groups, T* output, int64_t c
 
 template <typename T>
 void interleave_into(const at::Tensor& output, const std::vector<at::Tensor>& parts) {
-  std::vector<Group<T>> groups;
-  groups.reserve(parts.size());
+  InterleaveWork<T> work{};
+  work.groups.reserve(parts.size());
   for (const at::Tensor& part : parts) {
-    groups.push_back({static_cast<const T*>(part.const_data_ptr()), part.stride(3)});
+    work.groups.push_back({static_cast<const T*>(part.const_data_ptr()), part.stride(3)});
   }
-  T* const start = static_cast<T*>(output.data_ptr());
-  const int64_t channels = parts[0].size(1);
-  const int64_t pixels = parts[0].numel() / channels;
+  work.output = static_cast<T*>(output.data_ptr());
+  work.channels = parts[0].size(1);
+  work.pixels = parts[0].numel() / work.channels;
   const auto bytes = static_cast<int64_t>(output.nbytes());
-  const int members = team_size_for(pixels, bytes, kBytesPerThread);
-  run_shares(members, [&](int member) {
-    const auto [begin, end] = share(pixels, member, members);
-    interleave_pixels(groups, start, channels, begin, end);
+  work.members = team_size_for(work.pixels, bytes, kBytesPerThread);
+  run_shares(work.members, work, [](const InterleaveWork<T>& all, int member) {
+    const auto [begin, end] = share(all.pixels, member, all.members);
+    interleave_pixels(all.groups, all.output, all.channels, begin, end);
   });
 }
 

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <vector>
 
 #include "convolution.h"
 #include "operands.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -111,12 +113,43 @@ c10::SymDimVector joined_size(const Parts& parts) {
 }
 
 at::Tensor empty_joined(const Parts& parts) {
-  return at::empty_symint(joined_size(parts), parts[0].input.options(),
-                          at::MemoryFormat::ChannelsLast);
+  return new_tensor_symint(joined_size(parts), parts[0].input.options(),
+                           at::MemoryFormat::ChannelsLast);
 }
 
 at::Tensor joined(const std::vector<at::Tensor>& results) {
   return at::cat(results, 1).contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+// Sizes in bytes.
+struct CopyWork {
+  const char* input;
+  char* output;
+  size_t size;
+  int64_t input_pixel, output_pixel, pixels;
+  int members;
+};
+
+// An image into channels of a channels-last one, the first of which is given.
+void copy_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input) {
+  if (input.numel() == 0) return;
+  const at::Tensor image = with_plain_pixels(input);
+  const auto element = static_cast<int64_t>(image.element_size());
+  CopyWork work{};
+  work.input = static_cast<const char*>(image.const_data_ptr());
+  work.output = static_cast<char*>(output.data_ptr()) + first_channel * element;
+  work.size = image.size(1) * element;
+  work.input_pixel = image.stride(3) * element;
+  work.output_pixel = output.stride(3) * element;
+  work.pixels = image.size(0) * image.size(2) * image.size(3);
+  work.members = team_size_for(work.pixels, static_cast<int64_t>(image.nbytes()), kBytesPerThread);
+  run_shares(work.members, work, [](const CopyWork& copy, int member) {
+    const auto [begin, end] = share(copy.pixels, member, copy.members);
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+      std::memcpy(copy.output + pixel * copy.output_pixel, copy.input + pixel * copy.input_pixel,
+                  copy.size);
+    }
+  });
 }
 
 at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at::TensorList biases,
@@ -127,7 +160,7 @@ at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at:
   int64_t first = 0;
   for (const Part& part : parts) {
     if (part.is_image) {
-      output.narrow(1, first, part.input.size(1)).copy_(part.input);
+      copy_into(output, first, part.input);
       first += part.input.size(1);
     } else {
       convolve_into(output, first, part.input, part.packed, part.bias, std::nullopt, part.shape,

@@ -17,7 +17,7 @@ at::Tensor empty_output(const at::Tensor& input, int64_t out_features) {
   TORCH_CHECK(input.dim() >= 1, "input must have a dim; got a number; pass (..., features)");
   c10::SymDimVector sizes(input.sym_sizes());
   sizes.back() = out_features;
-  return at::empty_symint(sizes, input.options());
+  return new_tensor_symint(sizes, input.options());
 }
 
 // Rows of adjacent elements, one after another. There is an element.

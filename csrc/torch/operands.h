@@ -9,6 +9,8 @@
 #include <limits>
 #include <optional>
 
+#include "capture.h"
+
 namespace corestream {
 
 // Absent limits are not infinite in an operator's arguments: what AOTInductor writes of its calls
@@ -39,6 +41,20 @@ inline std::optional<at::Tensor> cast_to(const std::optional<at::Tensor>& tensor
 template <typename Function>
 c10::TypedOperatorHandle<Function> operator_named(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+// An operator's output or workspace, in the memory of the graph that is being captured if one is.
+inline at::Tensor new_tensor(at::IntArrayRef sizes, const at::TensorOptions& options,
+                             at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  if (Capture* capture = Capture::current()) return capture->new_tensor(sizes, options, format);
+  return at::empty(sizes, options, format);
+}
+// The same for one of which perhaps only the shape is known.
+inline at::Tensor new_tensor_symint(c10::SymIntArrayRef sizes, const at::TensorOptions& options,
+                                    at::MemoryFormat format = at::MemoryFormat::Contiguous) {
+  const auto known = c10::asIntArrayRefSlowOpt(sizes);
+  if (known && Capture::current() != nullptr) return new_tensor(*known, options, format);
+  return at::empty_symint(sizes, options, format);
 }
 
 inline bool needs_gradient(std::initializer_list<std::optional<at::Tensor>> tensors) {

@@ -68,8 +68,8 @@ at::Tensor empty_output(const at::Tensor& input, const PoolShape& shape) {
   const auto width = output_size(input.sym_size(3), shape, 1);
   TORCH_CHECK(height > 0 && width > 0, "input must be as large as the kernel; got ",
               input.sym_sizes(), "; pad it");
-  return at::empty_symint({input.sym_size(0), input.sym_size(1), height, width}, input.options(),
-                          at::MemoryFormat::ChannelsLast);
+  return new_tensor_symint({input.sym_size(0), input.sym_size(1), height, width}, input.options(),
+                           at::MemoryFormat::ChannelsLast);
 }
 
 Pool describe(const at::Tensor& image, const at::Tensor& output, const PoolShape& shape) {
@@ -94,14 +94,22 @@ Pool describe(const at::Tensor& image, const at::Tensor& output, const PoolShape
   return pool;
 }
 
+struct PoolWork {
+  Pool pool;
+  PoolKernel kernel;
+  float* workspace;  // a row for each member
+  int64_t rows, row;
+  int members;
+};
+
 void run(const Pool& pool, PoolKernel kernel, int64_t batch) {
   const int64_t rows = batch * pool.out_height, row = pool.width * pool.channels;
   const int members = team_size_for(rows, rows * row * pool.stride_height, kLeastWork);
-  const at::Tensor columns = at::empty({members * row}, at::kFloat);
-  auto* workspace = columns.data_ptr<float>();
-  run_shares(members, [&](int member) {
-    const auto [begin, end] = share(rows, member, members);
-    kernel(pool, begin, end, workspace + member * row);
+  const at::Tensor columns = new_tensor({members * row}, at::kFloat);
+  const PoolWork work{pool, kernel, columns.data_ptr<float>(), rows, row, members};
+  run_shares(members, work, [](const PoolWork& all, int member) {
+    const auto [begin, end] = share(all.rows, member, all.members);
+    all.kernel(all.pool, begin, end, all.workspace + member * all.row);
   });
 }
 

@@ -40,7 +40,7 @@ at::Tensor product_by_torch(const at::Tensor& left, const at::Tensor& right) {
 
 at::Tensor empty_product(const at::Tensor& left, const at::Tensor& right) {
   check(left, right);
-  return at::empty_symint({left.sym_size(0), left.sym_size(1), right.sym_size(1)}, left.options());
+  return new_tensor_symint({left.sym_size(0), left.sym_size(1), right.sym_size(1)}, left.options());
 }
 
 // Where the matrices of a batch lie. A team asks no tensor, which could throw.
@@ -74,6 +74,14 @@ class Batch {
   int64_t left_step_, right_step_, output_step_;
 };
 
+struct ProductWork {
+  Batch batch;
+  ProductKernel kernel;
+  char* workspace;  // one for each member
+  int64_t workspace_size, items;
+  int members;
+};
+
 at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) {
   at::Tensor output = empty_product(left, right);
   const ProductKernel kernel = product_kernel(left.scalar_type());
@@ -87,14 +95,14 @@ at::Tensor multiply_transposed(const at::Tensor& left, const at::Tensor& right) 
   const int64_t items = rows.size(0), work = rows.size(1) * columns.size(1) * depth;
   const int members = team_size_for(items, items * work, kLeastProducts);
   const auto size = static_cast<int64_t>(product_workspace_bytes(columns.size(1), depth));
-  const at::Tensor memory = at::empty({members * size}, at::kByte);
-  auto* workspace = static_cast<char*>(memory.data_ptr());
-  run_shares(members, [&](int member) {
-    const auto [begin, end] = share(items, member, members);
+  const at::Tensor memory = new_tensor({members * size}, at::kByte);
+  const ProductWork all{batch, kernel, static_cast<char*>(memory.data_ptr()), size, items, members};
+  run_shares(members, all, [](const ProductWork& products, int member) {
+    const auto [begin, end] = share(products.items, member, products.members);
     for (int64_t item = begin; item < end; ++item) {
-      Product product = batch.item(item);
-      product.workspace = workspace + member * size;
-      kernel(product);
+      Product product = products.batch.item(item);
+      product.workspace = products.workspace + member * products.workspace_size;
+      products.kernel(product);
     }
   });
   return output;

@@ -6,14 +6,19 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <type_traits>
 #include <utility>
 
+#include "capture.h"
 #include "openmp.h"
 
 namespace corestream {
 
 // Multiplications that are worth another thread: about what waking a team takes.
 constexpr int64_t kLeastProducts = 200'000;
+// Bytes to copy that are.
+constexpr int64_t kBytesPerThread = 64 * 1024;
 
 // Members that there are, of whom each gets a piece at least, and as much work as waking it takes.
 inline int team_size_for(int64_t pieces, int64_t work, int64_t least_work) {
@@ -25,11 +30,23 @@ inline std::pair<int64_t, int64_t> share(int64_t count, int64_t member, int64_t 
   return {count * member / members, count * (member + 1) / members};
 }
 
-// Runs body(0) to body(size - 1), each once; it must not throw. A runtime may give a smaller team
-// than it was asked for (OMP_THREAD_LIMIT): the caller does what is left.
-template <typename Body>
-void run_shares(int size, const Body& body) {
-  for (int member = run_on_team(size, body); member < size; ++member) body(member);
+// Runs body(work, 0) to body(work, size - 1), each once; it must not throw. A runtime may give a
+// smaller team than it was asked for (OMP_THREAD_LIMIT): the caller does what is left.
+//
+// check() is called once it has run, and throws what the body could not.
+//
+// A graph that is captured keeps the work and runs it again, so all that the body needs is in it,
+// by value, with pointers to nothing but tensors: operands, or what new_output made.
+template <typename Work, typename Body>
+void run_shares(int size, const Work& work, const Body& body,
+                const std::function<void()>& check = nullptr) {
+  static_assert(std::is_empty_v<Body>, "what the body needs must be a part of the work");
+  if (Capture* capture = Capture::current()) {
+    capture->add({size, [work, body](int member) { body(work, member); }, check});
+  }
+  const auto run = [&](int member) { body(work, member); };
+  for (int member = run_on_team(size, run); member < size; ++member) body(work, member);
+  if (check) check();
 }
 
 }  // namespace corestream

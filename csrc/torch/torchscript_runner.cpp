@@ -89,9 +89,29 @@ TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
                   .function = {graph_function_->qualname(), graph_function_->graph()->copy(),
                                /*function_creator=*/nullptr},
                   .next = variants_.load(),
+                  .captures = nullptr,
                   .settled = {}};
+  if (!has_forks_ && !calls_python_) {
+    variant->captures = std::make_unique<CapturedGraphs>(*graph_function_->graph());
+  }
   variants_.store(variant, std::memory_order_release);
   return *variant;
+}
+
+uint64_t TorchScriptRunner::num_captured_runs() const {
+  uint64_t sum = 0;
+  for (const Variant* variant = variants_.load(); variant != nullptr; variant = variant->next) {
+    if (variant->captures != nullptr) sum += variant->captures->num_runs();
+  }
+  return sum;
+}
+
+size_t TorchScriptRunner::captured_bytes() const {
+  size_t sum = 0;
+  for (const Variant* variant = variants_.load(); variant != nullptr; variant = variant->next) {
+    if (variant->captures != nullptr) sum += variant->captures->num_bytes();
+  }
+  return sum;
 }
 
 c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext& stream) {
@@ -103,7 +123,11 @@ c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext
   // Python code may wait for another call of this very model, which must not wait for its turn.
   if (calls_python_) return run_settled(variant, inputs, stream);
   const uint64_t signature = shape_signature(inputs);
-  if (variant.settled.contains(signature)) return run_settled(variant, inputs, stream);
+  if (variant.settled.contains(signature)) {
+    const auto as_usual = [&] { return run_settled(variant, inputs, stream); };
+    if (variant.captures == nullptr || !captures()) return as_usual();
+    return variant.captures->run(signature, inputs, as_usual);
+  }
   return run_in_turn(variant, inputs, signature);
 }
 

@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "captured_graphs.h"
 #include "fork.h"
 #include "runner.h"
 #include "settled_shapes.h"
@@ -27,6 +28,14 @@ class TorchScriptRunner final : public Runner,
   const torch::jit::Function& function() const { return function_; }
   const c10::IValue& owner() const { return owner_; }
 
+  // Whether calls that captured graphs can do are done by them. At first so.
+  void set_captures(bool captures) { captures_.store(captures, std::memory_order_relaxed); }
+  bool captures() const { return captures_.load(std::memory_order_relaxed); }
+
+  // Of calls and of bytes, over all team sizes: those that captured graphs did, and hold.
+  uint64_t num_captured_runs() const;
+  size_t captured_bytes() const;
+
  private:
   // TorchScript optimises a function once, for the thread that happens to run it: oneDNN's
   // fused kernels then ask for that thread's team size for ever, and a stream of one core that
@@ -37,6 +46,7 @@ class TorchScriptRunner final : public Runner,
     uint64_t generation;  // a forked child makes its own: locks in this one may be held for ever
     torch::jit::GraphFunction function;
     Variant* next;
+    std::unique_ptr<CapturedGraphs> captures;  // null if there cannot be any
     SettledShapes settled;
   };
 
@@ -50,6 +60,7 @@ class TorchScriptRunner final : public Runner,
   torch::jit::Function& function_;
   torch::jit::GraphFunction* graph_function_;  // null if it is no graph
   std::atomic<Variant*> variants_{nullptr};
+  std::atomic<bool> captures_{true};
   ProcessMutex adding_;
   c10::IValue owner_;
   std::shared_ptr<torch::jit::CompilationUnit> unit_;

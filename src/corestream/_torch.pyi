@@ -18,6 +18,11 @@ class TorchScriptCallee(Callee):
         flatten: Callable[[tuple[Any, ...], dict[str, Any]], Sequence[Tensor]],
         unflatten: Callable[[Any], Any],
     ) -> None: ...
+    captures: bool
+    @property
+    def num_captured_runs(self) -> int: ...
+    @property
+    def captured_bytes(self) -> int: ...
 
 class AOTInductorCallee(Callee):
     def __init__(

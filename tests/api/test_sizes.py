@@ -20,6 +20,7 @@ CPP_FOLDERS = ("csrc", "include", "tests", "examples")
 DROP_INS = {
     ("src/corestream/lowering/own_calls.py", "of"),
     ("src/corestream/lowering/own_calls.py", "with_norm"),
+    ("src/corestream/lowering/own_embeddings.py", "of"),
     ("src/corestream/ops/attention.py", "attention"),
     ("src/corestream/runtime/streams.py", "__init__"),
 }

@@ -21,6 +21,9 @@ from corestream.ops.convolution import (
 from corestream.ops.joining import JoinedPart
 from corestream.ops.linear import linear, pack_linear
 
+# What a call of torch's operator takes beyond its kernel, where a captured graph runs ours without
+# a call (csrc/torch/captured_graph.h).
+_TORCH_CALL_S = 2e-6
 _LIMITED_IN_PLACE = (nn.functional.relu, nn.functional.relu6, nn.functional.hardtanh)
 
 
@@ -95,7 +98,7 @@ class LinearCall(OwnCall):
     ) -> Self | None:
         """None where torch's kernel is faster."""
         shape = LinearShape.of(input, weight, team_size=team_size)
-        is_ours = shape is not None and shape.our_kernel_is_faster()
+        is_ours = shape is not None and shape.our_kernel_is_faster(allowance_s=_TORCH_CALL_S)
         return cls(input, weight.detach(), bias) if is_ours else None
 
     def run(self) -> Tensor:

@@ -25,12 +25,14 @@ from corestream.lowering.own_calls import (
     has_own_convolution,
     limits_of,
 )
+from corestream.lowering.own_embeddings import EmbeddingCall, JoinedRowsCall, may_join_embeddings
 from corestream.lowering.own_images import JoinedCall, PoolCall
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.measure.inputs import ModelInputs
 
 _CONVOLUTION, _LINEAR, _NORM, _SUM, _LIMIT = "convolution", "linear", "norm", "sum", "limit"
 _MAX_POOL, _AVG_POOL, _JOIN = "max pool", "avg pool", "join"
+_EMBEDDING, _STACK = "embedding", "stack"
 _KINDS = {
     _CONVOLUTION: ("conv2d",),
     _LINEAR: ("linear",),
@@ -39,6 +41,8 @@ _KINDS = {
     _MAX_POOL: ("max_pool2d",),
     _AVG_POOL: ("avg_pool2d",),
     _JOIN: ("cat", "concat", "concatenate"),
+    _EMBEDDING: ("embedding",),
+    _STACK: ("stack",),
     _LIMIT: ("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"),
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
@@ -99,19 +103,15 @@ class _Calls(TorchFunctionMode):
         if not args or torch.is_autocast_enabled("cpu"):
             return None
         with not_traced():
-            if kind == _JOIN:
-                is_plain = set(kwargs) <= {"dim"}
-                return JoinedCall.of(*args, **kwargs, opened=self._open) if is_plain else None
+            if kind in (_JOIN, _STACK):
+                return self._joined(kind, args, kwargs)
             if not isinstance(args[0], Tensor):
                 return None
             if kind in (_MAX_POOL, _AVG_POOL):
                 return PoolCall.of(args, kwargs, is_average=kind == _AVG_POOL)
-            if kind in (_CONVOLUTION, _LINEAR):
-                if not self._is_constant(args[1:], kwargs):
-                    return None
-                if kind == _LINEAR:
-                    return LinearCall.of(*args, **kwargs, team_size=self._team_size)
-                return ConvolutionCall.of(*args, **kwargs)
+            if kind in (_CONVOLUTION, _LINEAR, _EMBEDDING):
+                is_constant = self._is_constant(args[1:], kwargs)
+                return self._layer(kind, args, kwargs) if is_constant else None
             if _writes(func, kwargs) and self._open(args[0]) is None:
                 # It may have other names, under which it would be read as it was.
                 return None
@@ -121,6 +121,23 @@ class _Calls(TorchFunctionMode):
                 return self._with_sum(args, kwargs)
             known, limits = self._open(args[0]), limits_of(func, rest=args[1:], options=kwargs)
             return known.limited(*limits) if known is not None and limits is not None else None
+
+    def _layer(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
+        if kind == _LINEAR:
+            return LinearCall.of(*args, **kwargs, team_size=self._team_size)
+        one: Any = EmbeddingCall if kind == _EMBEDDING else ConvolutionCall
+        call: Call | None = one.of(*args, **kwargs)
+        return call
+
+    def _joined(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
+        if not set(kwargs) <= {"dim"}:
+            return None
+        if kind == _JOIN:
+            images = JoinedCall.of(*args, **kwargs, opened=self._open)
+            if images is not None:
+                return images
+        is_stacked = kind == _STACK
+        return JoinedRowsCall.of(*args, **kwargs, opened=self._open, is_stacked=is_stacked)
 
     def _open(self, tensor: Any) -> Call | None:
         known = self._known.about(tensor)
@@ -236,9 +253,9 @@ def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def may_have_own_convolutions(model: nn.Module) -> bool:
-    """Whether a layer of the model suits, as far as the layer itself tells."""
+    """Whether layers of the model suit, as far as they themselves tell."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return any(map(has_own_convolution, layers))
+    return any(map(has_own_convolution, layers)) or may_join_embeddings(model)
 
 
 def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Counter[int]:

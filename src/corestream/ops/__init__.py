@@ -10,6 +10,7 @@ from corestream.ops.convolution import (
     has_convolution_kernel,
     pack_convolution,
 )
+from corestream.ops.embedding import EmbeddingPart, joined_embeddings
 from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.kernels import has_kernels
 from corestream.ops.linear import linear, pack_linear
@@ -18,6 +19,7 @@ from corestream.ops.product import multiply_transposed
 
 __all__ = [
     "ConvolutionShape",
+    "EmbeddingPart",
     "JoinedPart",
     "attention",
     "avg_pool",
@@ -27,6 +29,7 @@ __all__ = [
     "has_kernels",
     "interleave_channels",
     "joined_convolutions",
+    "joined_embeddings",
     "linear",
     "max_pool",
     "multiply_transposed",

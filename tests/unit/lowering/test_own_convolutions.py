@@ -277,7 +277,7 @@ def test_what_does_not_belong_to_one_stays_right(function):
 @needs_kernel
 @pytest.mark.parametrize(("is_faster", "kinds"), [(True, ["corestream::linear"]), (False, [])])
 def test_a_linear_layer_is_ours_where_that_is_faster(monkeypatch, is_faster, kinds):
-    monkeypatch.setattr(LinearShape, "our_kernel_is_faster", lambda _: is_faster)
+    monkeypatch.setattr(LinearShape, "our_kernel_is_faster", lambda *_, **__: is_faster)
     model = nn.Sequential(nn.Linear(9, 20), nn.ReLU(inplace=True)).eval().requires_grad_(False)
     x = torch.randn(2, 9)
     found, actual = traced(model, x)

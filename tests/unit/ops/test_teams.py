@@ -34,6 +34,9 @@ calls = {
     "max_pool": lambda: max_pool(x, (3, 3), stride=(1, 1), padding=(1, 1)),
     "avg_pool": lambda: avg_pool(x, (2, 2)),
     "interleave_channels": lambda: interleave_channels([x, x]),
+    "joined_embeddings": lambda: joined_embeddings(
+        [EmbeddingPart(index=torch.arange(4096), table=torch.ones(4096, 64))] * 2
+    ),
     "multiply_transposed": lambda: multiply_transposed(*[torch.ones(64, 27, 64)] * 2),
 }
 expected = {
@@ -43,6 +46,7 @@ expected = {
     "max_pool": 1,
     "avg_pool": 1,
     "interleave_channels": 1,
+    "joined_embeddings": 1,
     "multiply_transposed": 64,
 }
 call = calls[sys.argv[1]]

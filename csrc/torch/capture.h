@@ -1,0 +1,62 @@
+// What operators of ours leave behind while a graph is captured: the work that they did, to be done
+// again without them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/record_function.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "reused_memory.h"
+
+namespace corestream {
+
+// Work divided among members of a team.
+struct TeamWork {
+  int members;
+  std::function<void(int member)> run;  // must not throw
+  // What to throw of, once all members have run; may be empty.
+  std::function<void()> check;
+};
+
+// The calling thread's, for its life. Operators of ours run as usual and put their work and
+// their outputs into it; it sees whatever else is called.
+class Capture {
+ public:
+  Capture();
+  ~Capture();
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  // Null where nothing is captured.
+  static Capture* current() noexcept;
+
+  void add(TeamWork work) { works_.push_back(std::move(work)); }
+  at::Tensor new_tensor(at::IntArrayRef sizes, const at::TensorOptions& options,
+                        at::MemoryFormat format);
+
+  // Around each call of an operator: the work that it put in, and whether there is more to it,
+  // which only torch can do again.
+  struct Seen {
+    std::vector<TeamWork> works;
+    bool calls_torch;
+  };
+  void begin_call();
+  Seen end_call();
+
+  size_t num_bytes() const { return memory_->num_bytes(); }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> see(const at::RecordFunction& function);
+
+  const std::shared_ptr<ReusedMemory> memory_;
+  std::vector<TeamWork> works_;
+  bool calls_torch_ = false;
+  Capture* const outer_;
+  const at::RecordFunctionGuard seeing_{/*is_enabled=*/true};
+  const at::CallbackHandle callback_;
+};
+
+}  // namespace corestream

@@ -1,0 +1,56 @@
+// The captures of one graph: for each shape that comes, as many as streams run it at a time.
+#pragma once
+
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "captured_graph.h"
+
+namespace corestream {
+
+// Any thread.
+class CapturedGraphs {
+ public:
+  // `graph` must outlive this.
+  explicit CapturedGraphs(const torch::jit::Graph& graph);
+
+  // The graph's output for inputs of that signature (settled_shapes.h): by a captured graph, or by
+  // run_as_usual() where capturing is of no use, or cannot be done.
+  c10::IValue run(uint64_t signature, torch::jit::Stack& inputs,
+                  const std::function<c10::IValue()>& run_as_usual);
+
+  // Calls that captured graphs did.
+  uint64_t num_runs() const { return num_runs_.load(std::memory_order_relaxed); }
+  size_t num_bytes() const;
+
+ private:
+  enum class Use : uint8_t { unknown, saves_time, none };
+  struct Shape {
+    Use use = Use::unknown;
+    std::vector<std::unique_ptr<CapturedGraph>> idle;
+    size_t num_bytes = 0;
+  };
+
+  c10::IValue time(Shape& shape, const std::function<c10::IValue()>& run_as_usual);
+  c10::IValue capture(Shape& shape, const torch::jit::Stack& inputs);
+
+  // Shapes that came once must not pile up, with the memory of their captures.
+  static constexpr size_t kMostShapes = 64;
+
+  const torch::jit::Graph& graph_;
+  int64_t num_calls_ = 0;  // of operators; 0 if it may not be captured
+  mutable std::mutex mutex_;
+  std::unordered_map<uint64_t, Shape> shapes_;
+  std::atomic<uint64_t> num_runs_{0};
+};
+
+}  // namespace corestream
