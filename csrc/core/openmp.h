@@ -29,7 +29,8 @@ const char* to_string(OpenMPKind kind);
 
 // Runs body(0..size-1) on a team of the calling thread, the caller as member 0. Without a
 // runtime, or inside a parallel region, only member 0 runs. Returns the number that ran.
-// The body must not throw.
+// The body must not throw. A region that is smaller than the one before ends threads, so that they
+// must be made anew for a larger one.
 int run_on_team(int size, const std::function<void(int member)>& body);
 
 // The same, for a body that must know how many run: fewer than asked for, where the runtime has

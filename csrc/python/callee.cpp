@@ -6,6 +6,9 @@
 #include <torch/csrc/jit/python/pybind_utils.h>
 #include <torch/csrc/jit/python/python_ivalue.h>
 
+#include <algorithm>
+#include <array>
+
 #include "unwrapped.h"
 
 namespace corestream::python {
@@ -54,9 +57,25 @@ AOTInductorRunner::Loader loader_of(const py::object& object) {
       py::repr(object).cast<std::string>() + "; give the path");
 }
 
+// In the order of Captures.
+constexpr std::array kCaptures{"measured", "always", "never"};
+
 }  // namespace
 
 TorchScriptCallee::TorchScriptCallee(const py::object& module) : runner_(runner_of(module)) {}
+
+void TorchScriptCallee::set_captures(const std::string& when) {
+  const auto found = std::find(kCaptures.begin(), kCaptures.end(), when);
+  if (found == kCaptures.end()) {
+    throw py::value_error("captures must be 'measured', 'always' or 'never'; got '" + when +
+                          "'; leave it as it is");
+  }
+  runner_->set_captures(static_cast<Captures>(found - kCaptures.begin()));
+}
+
+std::string TorchScriptCallee::captures() const {
+  return kCaptures[static_cast<size_t>(runner_->captures())];
+}
 
 void TorchScriptCallee::set_structure(py::object flatten, py::object unflatten) {
   flatten_ = std::move(flatten);

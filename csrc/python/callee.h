@@ -30,8 +30,8 @@ class TorchScriptCallee final : public Callee {
   // arguments and results are the schema's.
   void set_structure(py::object flatten, py::object unflatten);
 
-  void set_captures(bool captures) { runner_->set_captures(captures); }
-  bool captures() const { return runner_->captures(); }
+  void set_captures(const std::string& when);
+  std::string captures() const;
   uint64_t num_captured_runs() const { return runner_->num_captured_runs(); }
   size_t captured_bytes() const { return runner_->captured_bytes(); }
 

@@ -1,6 +1,7 @@
 #include "captured_graph.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 
@@ -62,7 +63,8 @@ void CapturedGraph::run_own(const OwnWork& works) {
       if (!is_last && std::max(works[i].members, works[i + 1].members) > 1) barrier.wait(members);
     }
   };
-  run_on_team(most, std::function<void(int, int)>(body));
+  // All of the team (run_shares).
+  run_on_team(most > 1 ? at::get_num_threads() : 1, std::function<void(int, int)>(body));
   for (const TeamWork& work : works) {
     if (work.check) work.check();
   }

@@ -3,6 +3,7 @@
 #include <ATen/record_function.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -12,6 +13,9 @@ namespace {
 // Of an operator, on average. A capture saves about 4 us of it, and holds memory: where operators
 // take longer, that is less than half a percent.
 constexpr std::chrono::milliseconds kLongest{1};
+
+// Calls of each kind that are timed.
+constexpr int kTimedCalls = 5;
 
 int64_t count_calls(const torch::jit::Graph& graph) {
   if (!may_capture(graph)) return 0;
@@ -30,37 +34,73 @@ bool is_watched() { return at::hasCallbacks() || c10::impl::TorchDispatchModeTLS
 CapturedGraphs::CapturedGraphs(const torch::jit::Graph& graph)
     : graph_(graph), num_calls_(count_calls(graph)) {}
 
-c10::IValue CapturedGraphs::run(uint64_t signature, torch::jit::Stack& inputs,
+c10::IValue CapturedGraphs::run(uint64_t signature, torch::jit::Stack& inputs, Captures when,
                                 const std::function<c10::IValue()>& run_as_usual) {
-  if (num_calls_ == 0 || is_watched()) return run_as_usual();
+  if (num_calls_ == 0 || when == Captures::never || is_watched()) return run_as_usual();
   std::unique_lock lock(mutex_);
   if (shapes_.size() >= kMostShapes && !shapes_.contains(signature)) return run_as_usual();
   Shape& shape = shapes_[signature];  // stays where it is when others are added
-  if (shape.use == Use::none) return lock.unlock(), run_as_usual();
-  if (shape.use == Use::unknown) return lock.unlock(), time(shape, run_as_usual);
-  if (shape.idle.empty()) return lock.unlock(), capture(shape, inputs);
+  const bool is_timed = when == Captures::measured && !shape.is_decided;
+  const bool times_usual = is_timed && shape.usual.calls < kTimedCalls;
+  const bool captures = shape.is_captured && !times_usual;
+  const bool is_first = captures && shape.idle.empty();
+  lock.unlock();
+  if (times_usual) return time(shape, shape.usual, run_as_usual);
+  if (!captures) return run_as_usual();
+  if (is_first) return capture(shape, inputs);
+  const auto run_again = [&] { return run_captured(shape, inputs, run_as_usual); };
+  return is_timed ? time(shape, shape.captured, run_again) : run_again();
+}
+
+c10::IValue CapturedGraphs::run_captured(Shape& shape, torch::jit::Stack& inputs,
+                                         const std::function<c10::IValue()>& run_as_usual) {
   // Back also if an operator throws.
   const auto give_back = [&](CapturedGraph* graph) {
-    const std::lock_guard again(mutex_);
+    const std::lock_guard lock(mutex_);
     shape.idle.emplace_back(graph);
   };
-  const std::unique_ptr<CapturedGraph, decltype(give_back)> graph(shape.idle.back().release(),
-                                                                  give_back);
-  shape.idle.pop_back();
-  lock.unlock();
-  const auto output = graph->fits(inputs) ? graph->run(inputs) : std::nullopt;
+  const std::unique_ptr<CapturedGraph, decltype(give_back)> graph(take(shape).release(), give_back);
+  const bool fits = graph != nullptr && graph->fits(inputs);
+  const auto output = fits ? graph->run(inputs) : std::nullopt;
   if (!output.has_value()) return run_as_usual();
   num_runs_.fetch_add(1, std::memory_order_relaxed);
   return *output;
 }
 
-c10::IValue CapturedGraphs::time(Shape& shape, const std::function<c10::IValue()>& run_as_usual) {
-  const auto begin = std::chrono::steady_clock::now();
-  c10::IValue output = run_as_usual();
-  const bool is_short = std::chrono::steady_clock::now() - begin < num_calls_ * kLongest;
+// Null if other streams have taken all that there were.
+std::unique_ptr<CapturedGraph> CapturedGraphs::take(Shape& shape) {
   const std::lock_guard lock(mutex_);
-  shape.use = is_short ? Use::saves_time : Use::none;
+  if (shape.idle.empty()) return nullptr;
+  auto graph = std::move(shape.idle.back());
+  shape.idle.pop_back();
+  return graph;
+}
+
+c10::IValue CapturedGraphs::time(Shape& shape, Timing& timing,
+                                 const std::function<c10::IValue()>& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  c10::IValue output = run();
+  const Time taken = std::chrono::steady_clock::now() - begin;
+  const std::lock_guard lock(mutex_);
+  ++timing.calls;
+  timing.shortest = std::min(timing.shortest, taken);
+  decide(shape);
   return output;
+}
+
+void CapturedGraphs::decide(Shape& shape) const {
+  if (shape.usual.calls < kTimedCalls) return;
+  if (shape.usual.shortest > num_calls_ * kLongest) return leave(shape);
+  if (shape.captured.calls < kTimedCalls) return;
+  shape.is_decided = true;
+  if (shape.captured.shortest >= shape.usual.shortest) leave(shape);
+}
+
+void CapturedGraphs::leave(Shape& shape) const {
+  shape.is_decided = true;
+  shape.is_captured = false;
+  shape.idle.clear();
+  shape.num_bytes = 0;
 }
 
 c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& inputs) {
@@ -68,7 +108,7 @@ c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& input
   c10::IValue output = CapturedGraph::capture(graph_, inputs, graph);
   const std::lock_guard lock(mutex_);
   if (graph == nullptr) {
-    shape.use = Use::none;
+    leave(shape);
   } else {
     shape.num_bytes += graph->num_bytes();
     shape.idle.push_back(std::move(graph));

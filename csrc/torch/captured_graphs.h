@@ -6,6 +6,7 @@
 #include <torch/csrc/jit/ir/ir.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,6 +18,10 @@
 
 namespace corestream {
 
+// When calls are done by captured graphs: where these were faster in the first calls of a shape, or
+// wherever they can be.
+enum class Captures : uint8_t { measured, always, never };
+
 // Any thread.
 class CapturedGraphs {
  public:
@@ -25,7 +30,7 @@ class CapturedGraphs {
 
   // The graph's output for inputs of that signature (settled_shapes.h): by a captured graph, or by
   // run_as_usual() where capturing is of no use, or cannot be done.
-  c10::IValue run(uint64_t signature, torch::jit::Stack& inputs,
+  c10::IValue run(uint64_t signature, torch::jit::Stack& inputs, Captures when,
                   const std::function<c10::IValue()>& run_as_usual);
 
   // Calls that captured graphs did.
@@ -33,15 +38,27 @@ class CapturedGraphs {
   size_t num_bytes() const;
 
  private:
-  enum class Use : uint8_t { unknown, saves_time, none };
+  using Time = std::chrono::steady_clock::duration;
+
+  // The shortest of some calls.
+  struct Timing {
+    int calls = 0;
+    Time shortest = Time::max();
+  };
   struct Shape {
-    Use use = Use::unknown;
+    bool is_decided = false, is_captured = true;
+    Timing usual, captured;
     std::vector<std::unique_ptr<CapturedGraph>> idle;
     size_t num_bytes = 0;
   };
 
-  c10::IValue time(Shape& shape, const std::function<c10::IValue()>& run_as_usual);
+  c10::IValue run_captured(Shape& shape, torch::jit::Stack& inputs,
+                           const std::function<c10::IValue()>& run_as_usual);
+  c10::IValue time(Shape& shape, Timing& timing, const std::function<c10::IValue()>& run);
   c10::IValue capture(Shape& shape, const torch::jit::Stack& inputs);
+  void decide(Shape& shape) const;
+  void leave(Shape& shape) const;
+  std::unique_ptr<CapturedGraph> take(Shape& shape);
 
   // Shapes that came once must not pile up, with the memory of their captures.
   static constexpr size_t kMostShapes = 64;

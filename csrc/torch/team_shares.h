@@ -33,6 +33,10 @@ inline std::pair<int64_t, int64_t> share(int64_t count, int64_t member, int64_t 
 // Runs body(work, 0) to body(work, size - 1), each once; it must not throw. A runtime may give a
 // smaller team than it was asked for (OMP_THREAD_LIMIT): the caller does what is left.
 //
+// All of the team wake, also for less: libgomp ends the threads that a smaller region leaves out,
+// and makes new ones for the next. A stream's would then share its first CPU, since they inherit
+// their maker's mask: a model of some dozen layers took minutes on 16 cores.
+//
 // check() is called once it has run, and throws what the body could not.
 //
 // A graph that is captured keeps the work and runs it again, so all that the body needs is in it,
@@ -44,8 +48,16 @@ void run_shares(int size, const Work& work, const Body& body,
   if (Capture* capture = Capture::current()) {
     capture->add({size, [work, body](int member) { body(work, member); }, check});
   }
-  const auto run = [&](int member) { body(work, member); };
-  for (int member = run_on_team(size, run); member < size; ++member) body(work, member);
+  int ran = 1;
+  if (size == 1) {
+    body(work, 0);
+  } else {
+    const auto run = [&](int member) {
+      if (member < size) body(work, member);
+    };
+    ran = run_on_team(at::get_num_threads(), run);
+  }
+  for (int member = ran; member < size; ++member) body(work, member);
   if (check) check();
 }
 

@@ -125,8 +125,8 @@ c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext
   const uint64_t signature = shape_signature(inputs);
   if (variant.settled.contains(signature)) {
     const auto as_usual = [&] { return run_settled(variant, inputs, stream); };
-    if (variant.captures == nullptr || !captures()) return as_usual();
-    return variant.captures->run(signature, inputs, as_usual);
+    if (variant.captures == nullptr) return as_usual();
+    return variant.captures->run(signature, inputs, captures(), as_usual);
   }
   return run_in_turn(variant, inputs, signature);
 }

@@ -28,9 +28,9 @@ class TorchScriptRunner final : public Runner,
   const torch::jit::Function& function() const { return function_; }
   const c10::IValue& owner() const { return owner_; }
 
-  // Whether calls that captured graphs can do are done by them. At first so.
-  void set_captures(bool captures) { captures_.store(captures, std::memory_order_relaxed); }
-  bool captures() const { return captures_.load(std::memory_order_relaxed); }
+  // At first as measured.
+  void set_captures(Captures when) { captures_.store(when, std::memory_order_relaxed); }
+  Captures captures() const { return captures_.load(std::memory_order_relaxed); }
 
   // Of calls and of bytes, over all team sizes: those that captured graphs did, and hold.
   uint64_t num_captured_runs() const;
@@ -60,7 +60,7 @@ class TorchScriptRunner final : public Runner,
   torch::jit::Function& function_;
   torch::jit::GraphFunction* graph_function_;  // null if it is no graph
   std::atomic<Variant*> variants_{nullptr};
-  std::atomic<bool> captures_{true};
+  std::atomic<Captures> captures_{Captures::measured};
   ProcessMutex adding_;
   c10::IValue owner_;
   std::shared_ptr<torch::jit::CompilationUnit> unit_;

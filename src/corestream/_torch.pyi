@@ -18,7 +18,7 @@ class TorchScriptCallee(Callee):
         flatten: Callable[[tuple[Any, ...], dict[str, Any]], Sequence[Tensor]],
         unflatten: Callable[[Any], Any],
     ) -> None: ...
-    captures: bool
+    captures: str
     @property
     def num_captured_runs(self) -> int: ...
     @property

@@ -80,6 +80,7 @@ OPERATORS = (
     "max_pool",
     "avg_pool",
     "interleave_channels",
+    "joined_embeddings",
     "multiply_transposed",
 )
 
@@ -107,3 +108,28 @@ def test_an_operator_wakes_a_team(operator):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_a_team_that_is_smaller_than_asked_for_does_all_the_work(operator):
     run(LIMITED, operator, OMP_THREAD_LIMIT="1")
+
+
+KEPT = (
+    SETUP
+    + """
+def threads():
+    return set(os.listdir("/proc/self/task"))
+
+torch.set_num_threads(4)
+call()
+before = threads()
+for rows in (256, 60, 200, 110, 256):
+    # Products for 4, 1, 3, 2 and 4 members.
+    linear(torch.ones(rows, 64), pack_linear(torch.ones(64, 64)), out_features=64)
+    assert threads() == before, rows
+call()
+assert threads() == before
+"""
+)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_team_keeps_its_threads_whatever_an_operator_needs(operator):
+    """Threads that libgomp makes anew are not where those of a stream belong."""
+    run(KEPT, operator)

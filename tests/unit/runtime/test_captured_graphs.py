@@ -29,8 +29,8 @@ from corestream.ops import (
 )
 
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if has_kernels(dtype)]
-# Two to settle, one to measure, one that captures.
-WARM_UP = 4
+# Two to settle, one that captures.
+WARM_UP = 3
 SHAPE = ConvolutionShape((32, 32, 3, 3), padding=(1, 1))
 
 
@@ -39,6 +39,7 @@ class Source:
 
     def __init__(self, script: torch.jit.ScriptModule) -> None:
         self.callee = _native.torch_ext.TorchScriptCallee(script)
+        self.callee.captures = "always"
 
     def callee_source(self) -> Any:
         return self.callee
@@ -101,11 +102,11 @@ def caller(source: Source, num_cores: int = 1) -> Callable[..., Any]:
 
 
 def uncaptured(source: Source, call: Callable[[], Any]) -> Any:
-    source.callee.captures = False
+    source.callee.captures = "never"
     try:
         return call()
     finally:
-        source.callee.captures = True
+        source.callee.captures = "always"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -344,3 +345,26 @@ def test_gradients_of_inputs_are_kept() -> None:
         first, _ = task(leaf).get()
         first.sum().backward()
         assert leaf.grad is not None
+
+
+def test_by_itself_a_model_is_captured_where_that_is_measured_to_be_faster() -> None:
+    model = Tables()
+    indices = torch.tensor([[1, 7], [0, 3]])
+    source = traced(model, indices)
+    assert source.callee.captures == "always"
+    source.callee.captures = "measured"
+    call = caller(source)
+    counts = []
+    for _ in range(40):
+        torch.testing.assert_close(call(indices), model(indices))
+        counts.append(source.callee.num_captured_runs)
+    # Two calls settle, five are timed as usual, one captures, and five are timed again.
+    assert counts[:13] == [0] * 8 + [1, 2, 3, 4, 5]
+    assert counts[-1] in (5, 32)
+    assert (source.callee.captured_bytes > 0) == (counts[-1] == 32)
+
+
+def test_when_to_capture_is_one_of_three_words() -> None:
+    source = traced(Tables(), torch.tensor([[1, 7]]))
+    with pytest.raises(ValueError, match="'measured', 'always' or 'never'"):
+        source.callee.captures = "sometimes"
