@@ -25,6 +25,7 @@ NAMES = (
     "allocator",
     "attention",
     "products",
+    "captures",
     "interop",
     "tuning",
 )

@@ -15,11 +15,13 @@ from benchmarks.models import DTYPES
 from benchmarks.report import Report, Row, Target
 from corestream.ops import (
     ConvolutionShape,
+    EmbeddingPart,
     JoinedPart,
     convolution,
     has_convolution_kernel,
     has_kernels,
     joined_convolutions,
+    joined_embeddings,
     linear,
     max_pool,
     multiply_transposed,
@@ -48,6 +50,8 @@ CONVOLUTIONS = (
 POOLS = ((8, 64, 112, 3, 2, 1), (8, 192, 28, 3, 1, 1), (1, 192, 28, 3, 1, 1), (8, 512, 14, 2, 2, 0))
 # Batch, rows, columns, depth: DLRM.
 BATCHES = ((1, 27, 27, 64), (256, 27, 27, 64))
+# Batch, tables, rows, width: DLRM.
+TABLES = ((1, 26, 20000, 64), (256, 26, 20000, 64))
 # Batch, input channels, size, output channels of each: SqueezeNet.
 JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
 
@@ -179,6 +183,30 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     )
 
 
+def _embeddings(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    """Rows of many tables and their stack, table by table and all by one call."""
+    batch, count, rows, width = shape
+    tables = [torch.randn(rows, width).to(DTYPES[dtype]) for _ in range(count)]
+    indices = torch.randint(0, rows, (batch, count))
+    columns = list(indices.unbind(1))
+    parts = [
+        EmbeddingPart(index=index, table=table)
+        for index, table in zip(columns, tables, strict=True)
+    ]
+    calls: dict[str, _Call] = {
+        "torch": lambda: torch.stack(
+            [
+                torch.nn.functional.embedding(index, table)
+                for index, table in zip(columns, tables, strict=True)
+            ],
+            1,
+        ),
+        "ours": lambda: joined_embeddings(parts),
+    }
+    name = f"{dtype} {count} embeddings of {batch} × {width}"
+    return _row(name, calls, note=_microseconds, has_kernel=True, effort=effort, over="torch")
+
+
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} us"
 
@@ -213,6 +241,7 @@ _LAYERS = (
     (_pool, POOLS),
     (_join, JOINS),
     (_product, BATCHES),
+    (_embeddings, TABLES),
 )
 
 
