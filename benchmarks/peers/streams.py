@@ -1,4 +1,4 @@
-"""corestream: one stream of all cores for latency, one stream per core for throughput."""
+"""corestream: all cores by a stream or a pinned direct call for latency, else a stream per core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from corestream.onednn import keep_tensor_memory
 
 
 def load(job: Job, *, backend: str = "auto") -> Runner:
-    """As many streams as the job says."""
+    """As many streams as the job says, or in place of one the caller's thread."""
     inputs = load_inputs(job)
     pool = corestream.CPUPool(job.core_ids)
     if job.mode == "throughput" and zoo.MODELS[job.model].is_convolutional:
@@ -35,6 +35,9 @@ def load(job: Job, *, backend: str = "auto") -> Runner:
             cpu_pool=pool,
             progress=progress,
         )
+    if job.mode == "latency" and lowered.backend == "torchscript":
+        corestream.pin(pool).__enter__()  # for as long as this process lives
+        return make_runner(lowered, inputs, notes=_notes(lowered))
     module = corestream.MultiStreamModule(lowered, job.num_streams, pool)
     with torch.inference_mode():
         module.warm_up(*inputs)

@@ -159,6 +159,9 @@ void bind_callees(py::module_& module) {
       .def(py::init<py::object>(), py::arg("module"))
       .def("set_structure", &TorchScriptCallee::set_structure, py::arg("flatten"),
            py::arg("unflatten"))
+      .def("run_here", &TorchScriptCallee::run_here, py::arg("args"), py::arg("kwargs"),
+           py::kw_only(), py::arg("may_settle"))
+      .def_property_readonly("can_run_here", &TorchScriptCallee::can_run_here)
       .def_property("captures", &TorchScriptCallee::captures, &TorchScriptCallee::set_captures)
       .def_property_readonly("num_captured_runs", &TorchScriptCallee::num_captured_runs)
       .def_property_readonly("captured_bytes", &TorchScriptCallee::captured_bytes);

@@ -1,5 +1,6 @@
 #include "callee.h"
 
+#include <ATen/Parallel.h>
 #include <cxxabi.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/csrc/jit/python/module_python.h>
@@ -82,8 +83,8 @@ void TorchScriptCallee::set_structure(py::object flatten, py::object unflatten) 
   unflatten_ = std::move(unflatten);
 }
 
-std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py::dict& kwargs,
-                                                 const CallerState& state) {
+torch::jit::Stack TorchScriptCallee::inputs_of(const py::tuple& args,
+                                               const py::dict& kwargs) const {
   std::optional<c10::IValue> self;
   if (!runner_->owner().isNone()) self = runner_->owner();
   const bool is_flat = !flatten_.is_none();
@@ -92,8 +93,31 @@ std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py
                                                  torch::jit::tuple_slice(given),
                                                  is_flat ? py::dict() : kwargs, std::move(self));
   unwrap_tensors(inputs);
-  auto job = std::make_shared<GraphJob>(runner_, std::move(inputs), state);
+  return inputs;
+}
+
+std::unique_ptr<Call> TorchScriptCallee::prepare(const py::tuple& args, const py::dict& kwargs,
+                                                 const CallerState& state) {
+  auto job = std::make_shared<GraphJob>(runner_, inputs_of(args, kwargs), state);
   return std::make_unique<GraphCall>(std::move(job), unflatten_);
+}
+
+py::object TorchScriptCallee::run_here(const py::tuple& args, const py::dict& kwargs,
+                                       bool may_settle) {
+  TORCH_INTERNAL_ASSERT(can_run_here());
+  auto inputs = inputs_of(args, kwargs);
+  StreamContext here;
+  here.team_size = at::get_num_threads();
+  if (!may_settle && !runner_->is_settled(inputs, here.team_size)) {
+    return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+  }
+  c10::IValue value;
+  {
+    const py::gil_scoped_release no_gil;
+    value = runner_->run(std::move(inputs), here);
+  }
+  py::object result = torch::jit::toPyObject(std::move(value));
+  return unflatten_.is_none() ? result : unflatten_(std::move(result));
 }
 
 AOTInductorCallee::AOTInductorCallee(std::string path, int num_runners,

@@ -26,6 +26,11 @@ class TorchScriptCallee final : public Callee {
   std::unique_ptr<Call> prepare(const py::tuple& args, const py::dict& kwargs,
                                 const CallerState& state) override;
 
+  // On the calling thread and its team, without the GIL, as a stream runs it. Only for graphs that
+  // need no stream. NotImplemented for a shape that is not settled, unless it may settle.
+  py::object run_here(const py::tuple& args, const py::dict& kwargs, bool may_settle);
+  bool can_run_here() const { return !runner_->needs_stream(); }
+
   // As AOTInductorCallee's, for a graph that takes tensors and returns a tuple of them. Without it
   // arguments and results are the schema's.
   void set_structure(py::object flatten, py::object unflatten);
@@ -36,6 +41,8 @@ class TorchScriptCallee final : public Callee {
   size_t captured_bytes() const { return runner_->captured_bytes(); }
 
  private:
+  torch::jit::Stack inputs_of(const py::tuple& args, const py::dict& kwargs) const;
+
   std::shared_ptr<TorchScriptRunner> runner_;
   py::object flatten_ = py::none(), unflatten_ = py::none();
 };

@@ -44,9 +44,10 @@ c10::IValue CapturedGraphs::run(uint64_t signature, torch::jit::Stack& inputs, C
   const bool times_usual = is_timed && shape.usual.calls < kTimedCalls;
   const bool captures = shape.is_captured && !times_usual;
   const bool is_first = captures && shape.idle.empty();
+  const bool is_full = is_first && num_bytes_ >= kMostBytes;
   lock.unlock();
   if (times_usual) return time(shape, shape.usual, run_as_usual);
-  if (!captures) return run_as_usual();
+  if (!captures || is_full) return run_as_usual();
   if (is_first) return capture(shape, inputs);
   const auto run_again = [&] { return run_captured(shape, inputs, run_as_usual); };
   return is_timed ? time(shape, shape.captured, run_again) : run_again();
@@ -88,7 +89,7 @@ c10::IValue CapturedGraphs::time(Shape& shape, Timing& timing,
   return output;
 }
 
-void CapturedGraphs::decide(Shape& shape) const {
+void CapturedGraphs::decide(Shape& shape) {
   if (shape.usual.calls < kTimedCalls) return;
   if (shape.usual.shortest > num_calls_ * kLongest) return leave(shape);
   if (shape.captured.calls < kTimedCalls) return;
@@ -96,11 +97,11 @@ void CapturedGraphs::decide(Shape& shape) const {
   if (shape.captured.shortest >= shape.usual.shortest) leave(shape);
 }
 
-void CapturedGraphs::leave(Shape& shape) const {
+void CapturedGraphs::leave(Shape& shape) {
   shape.is_decided = true;
   shape.is_captured = false;
   shape.idle.clear();
-  shape.num_bytes = 0;
+  num_bytes_ -= std::exchange(shape.num_bytes, 0);
 }
 
 c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& inputs) {
@@ -111,6 +112,7 @@ c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& input
     leave(shape);
   } else {
     shape.num_bytes += graph->num_bytes();
+    num_bytes_ += graph->num_bytes();
     shape.idle.push_back(std::move(graph));
   }
   return output;
@@ -118,9 +120,7 @@ c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& input
 
 size_t CapturedGraphs::num_bytes() const {
   const std::lock_guard lock(mutex_);
-  size_t sum = 0;
-  for (const auto& [signature, shape] : shapes_) sum += shape.num_bytes;
-  return sum;
+  return num_bytes_;
 }
 
 }  // namespace corestream

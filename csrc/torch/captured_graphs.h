@@ -56,17 +56,19 @@ class CapturedGraphs {
                            const std::function<c10::IValue()>& run_as_usual);
   c10::IValue time(Shape& shape, Timing& timing, const std::function<c10::IValue()>& run);
   c10::IValue capture(Shape& shape, const torch::jit::Stack& inputs);
-  void decide(Shape& shape) const;
-  void leave(Shape& shape) const;
+  void decide(Shape& shape);
+  void leave(Shape& shape);
   std::unique_ptr<CapturedGraph> take(Shape& shape);
 
-  // Shapes that came once must not pile up, with the memory of their captures.
+  // Shapes that came once must not pile up, nor the memory of captures.
   static constexpr size_t kMostShapes = 64;
+  static constexpr size_t kMostBytes = size_t{256} << 20;
 
   const torch::jit::Graph& graph_;
   int64_t num_calls_ = 0;  // of operators; 0 if it may not be captured
   mutable std::mutex mutex_;
   std::unordered_map<uint64_t, Shape> shapes_;
+  size_t num_bytes_ = 0;
   std::atomic<uint64_t> num_runs_{0};
 };
 

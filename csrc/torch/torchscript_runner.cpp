@@ -98,6 +98,11 @@ TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
   return *variant;
 }
 
+bool TorchScriptRunner::is_settled(const torch::jit::Stack& inputs, int team_size) const {
+  const Variant* variant = find(team_size);
+  return variant != nullptr && variant->settled.contains(shape_signature(inputs));
+}
+
 uint64_t TorchScriptRunner::num_captured_runs() const {
   uint64_t sum = 0;
   for (const Variant* variant = variants_.load(); variant != nullptr; variant = variant->next) {

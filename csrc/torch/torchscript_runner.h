@@ -25,6 +25,12 @@ class TorchScriptRunner final : public Runner,
   // Inputs: the module (if any), then the arguments, in the schema's order.
   c10::IValue run(torch::jit::Stack inputs, const StreamContext& stream) override;
 
+  // Whether nothing is compiled any more when it runs with such inputs on a team of that size.
+  bool is_settled(const torch::jit::Stack& inputs, int team_size) const;
+
+  // Whether run() needs a stream, to which a graph's forks go, or calls Python.
+  bool needs_stream() const { return has_forks_ || calls_python_ || graph_function_ == nullptr; }
+
   const torch::jit::Function& function() const { return function_; }
   const c10::IValue& owner() const { return owner_; }
 

@@ -125,11 +125,20 @@ class TorchScriptArtifact:
             self._team_sizes.add(team_size)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs the model on the calling thread.
+        """Runs the model on the calling thread, by the callee of streams where that is possible.
 
         Two threads that profile one graph at once with different shapes spoil it
         (docs/decisions/0008), so the first runs of a shape take turns.
         """
+        if not self._callee.can_run_here:
+            return self._call_script(args, kwargs)
+        value = self._callee.run_here(args, kwargs, may_settle=False)
+        if value is not NotImplemented:
+            return value
+        with self.specialising():
+            return self._callee.run_here(args, kwargs, may_settle=True)
+
+    def _call_script(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         structure = self._structure
         if structure is None:
             return self._run(args, kwargs)

@@ -10,6 +10,7 @@ from torch import nn
 
 from corestream import MultiStreamModule, Task, TaskExecutor
 from corestream.errors import LoweringError
+from corestream.lowering import own_convolutions
 from corestream.lowering.api import lower
 from corestream.lowering.saved import load
 from corestream.lowering.torchscript import TorchScriptArtifact
@@ -44,7 +45,9 @@ def cnn():
 
 
 @pytest.fixture
-def lowered(cnn):
+def lowered(cnn, monkeypatch):
+    """By oneDNN's fusion, whichever of TorchScript's two candidates would be faster."""
+    monkeypatch.setattr(own_convolutions, "may_have_own_convolutions", lambda _: False)
     return lower(cnn, images(5), backend="torchscript", num_streams=2)
 
 
@@ -89,10 +92,41 @@ def test_the_weights_that_need_no_conversion_are_the_models_own():
     linear = nn.Linear(512, 512).eval()
     lowered = lower(linear, torch.rand(4, 512), backend="torchscript")
     assert lowered.report.chosen.weight_bytes == 4 * (512 * 512 + 512)
-    with torch.no_grad():
-        linear.weight.zero_()
-        linear.bias.fill_(3)
-    assert_outputs_match(lowered(torch.rand(4, 512)), torch.full((4, 512), 3.0))
+    constants = {
+        node.t("value").data_ptr()
+        for node in lowered._artifact._script.graph.nodes()
+        if node.hasAttribute("value") and node.kindOf("value") == "t"
+    }
+    assert {linear.weight.data_ptr(), linear.bias.data_ptr()} <= constants
+
+
+@pytest.mark.parametrize("structured", [False, True], ids=["a tensor", "a structure"])
+def test_a_direct_call_runs_as_a_stream_does(structured):
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return {"twice": x * 2, "once": [x + 0]} if structured else x * 2
+
+    x = torch.rand(3, 5)
+    lowered = lower(Doubled().eval(), x, backend="torchscript", num_streams=1)
+    callee = lowered.callee_source()
+    assert callee.can_run_here
+    # What streams have settled is settled for direct calls, on a team of their size.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(lowered.team_size)
+    try:
+        assert callee.run_here((x,), {}, may_settle=False) is not NotImplemented
+        assert callee.run_here((torch.rand(7, 5),), {}, may_settle=False) is NotImplemented
+        assert_outputs_match(lowered(x), Doubled()(x))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_errors_of_a_direct_call_are_the_models_own():
+    lowered = lower(nn.Linear(6, 4).eval(), torch.rand(3, 6), backend="torchscript")
+    with pytest.raises(RuntimeError, match=r"shapes|size"):
+        lowered(torch.rand(3, 5))
+    with pytest.raises(RuntimeError, match="missing value for argument"):
+        lowered()
 
 
 @pytest.mark.parametrize(

@@ -347,6 +347,26 @@ def test_gradients_of_inputs_are_kept() -> None:
         assert leaf.grad is not None
 
 
+class Copy(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return max_pool(image, (1, 1))
+
+
+def test_captures_hold_a_limited_amount_of_memory() -> None:
+    small, large = (torch.zeros(1, 64, size, size) for size in (8, 1100))
+    large = large.contiguous(memory_format=torch.channels_last)
+    small = small.contiguous(memory_format=torch.channels_last)
+    source = traced(Copy(), small)
+    call = caller(source)
+    for _ in range(WARM_UP + 2):
+        call(large)
+    assert source.callee.num_captured_runs == 2
+    assert source.callee.captured_bytes > 256 << 20
+    for _ in range(WARM_UP + 2):
+        assert torch.equal(call(small), small)
+    assert source.callee.num_captured_runs == 2
+
+
 def test_by_itself_a_model_is_captured_where_that_is_measured_to_be_faster() -> None:
     model = Tables()
     indices = torch.tensor([[1, 7], [0, 3]])
