@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 
+#include "fork.h"
 #include "unwrapped.h"
 
 namespace corestream::python {
@@ -114,6 +115,7 @@ py::object TorchScriptCallee::run_here(const py::tuple& args, const py::dict& kw
   c10::IValue value;
   {
     const py::gil_scoped_release no_gil;
+    const NativeSection section;
     value = runner_->run(std::move(inputs), here);
   }
   py::object result = torch::jit::toPyObject(std::move(value));

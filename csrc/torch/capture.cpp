@@ -15,8 +15,7 @@ thread_local Capture* innermost = nullptr;
 
 constexpr std::string_view kOurs = "corestream::";
 
-// They look at a tensor, or at its memory in another shape. Those that may copy call others then,
-// which are seen as well.
+// Those that may copy call others then, which are seen as well.
 constexpr std::array kViews = std::to_array<std::string_view>({"aten::_reshape_alias",
                                                                "aten::alias",
                                                                "aten::as_strided",
@@ -40,17 +39,18 @@ constexpr std::array kViews = std::to_array<std::string_view>({"aten::_reshape_a
                                                                "aten::unsqueeze",
                                                                "aten::view"});
 
-bool does_nothing(std::string_view name) {
-  return name.substr(0, kOurs.size()) == kOurs ||
-         std::find(kViews.begin(), kViews.end(), name) != kViews.end();
-}
-
 }  // namespace
+
+bool Capture::is_view(std::string_view name) {
+  return std::find(kViews.begin(), kViews.end(), name) != kViews.end();
+}
 
 Capture* Capture::current() noexcept { return innermost; }
 
 std::unique_ptr<at::ObserverContext> Capture::see(const at::RecordFunction& function) {
-  if (innermost != nullptr && !does_nothing(function.name())) innermost->calls_torch_ = true;
+  const std::string_view name = function.name();
+  const bool is_free = name.substr(0, kOurs.size()) == kOurs || is_view(name);
+  if (innermost != nullptr && !is_free) innermost->calls_torch_ = true;
   return nullptr;
 }
 

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "reused_memory.h"
@@ -46,7 +47,11 @@ class Capture {
   void begin_call();
   Seen end_call();
 
-  size_t num_bytes() const { return memory_->num_bytes(); }
+  const std::shared_ptr<ReusedMemory>& memory() const { return memory_; }
+
+  // Whether an operator of torch, or of its interpreter, gives nothing but a look at a tensor,
+  // which depends on its shape alone.
+  static bool is_view(std::string_view name);
 
  private:
   static std::unique_ptr<at::ObserverContext> see(const at::RecordFunction& function);

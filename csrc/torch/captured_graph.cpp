@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <exception>
 
 #include "graph_recorder.h"
 #include "openmp.h"
@@ -65,9 +66,17 @@ void CapturedGraph::run_own(const OwnWork& works) {
   };
   // All of the team (run_shares).
   run_on_team(most > 1 ? at::get_num_threads() : 1, std::function<void(int, int)>(body));
+  // All, so that none is left with what it would throw of in the next call.
+  std::exception_ptr error;
   for (const TeamWork& work : works) {
-    if (work.check) work.check();
+    if (!work.check) continue;
+    try {
+      work.check();
+    } catch (...) {
+      if (!error) error = std::current_exception();
+    }
   }
+  if (error) std::rethrow_exception(error);
 }
 
 bool CapturedGraph::run_torch(TorchCall& call, const torch::jit::Stack& inputs) {

@@ -41,7 +41,7 @@ class CapturedGraph {
   // another shape than it gave.
   std::optional<c10::IValue> run(const torch::jit::Stack& inputs);
 
-  size_t num_bytes() const { return capture_bytes_; }
+  size_t num_bytes() const { return num_bytes_; }
 
  private:
   friend class GraphRecorder;
@@ -66,7 +66,9 @@ class CapturedGraph {
   std::vector<Input> inputs_;
   std::vector<std::variant<OwnWork, TorchCall>> parts_;
   c10::IValue output_;
-  size_t capture_bytes_ = 0;
+  // What works read and write, also where no tensor of it is left.
+  std::shared_ptr<ReusedMemory> memory_;
+  size_t num_bytes_ = 0;
 };
 
 }  // namespace corestream

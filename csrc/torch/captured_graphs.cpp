@@ -48,24 +48,44 @@ c10::IValue CapturedGraphs::run(uint64_t signature, torch::jit::Stack& inputs, C
   lock.unlock();
   if (times_usual) return time(shape, shape.usual, run_as_usual);
   if (!captures || is_full) return run_as_usual();
-  if (is_first) return capture(shape, inputs);
+  if (is_first) return capture(shape, inputs, run_as_usual);
   const auto run_again = [&] { return run_captured(shape, inputs, run_as_usual); };
   return is_timed ? time(shape, shape.captured, run_again) : run_again();
 }
 
+// Errors are those of a run as usual, which has them once more.
 c10::IValue CapturedGraphs::run_captured(Shape& shape, torch::jit::Stack& inputs,
                                          const std::function<c10::IValue()>& run_as_usual) {
-  // Back also if an operator throws.
-  const auto give_back = [&](CapturedGraph* graph) {
-    const std::lock_guard lock(mutex_);
-    shape.idle.emplace_back(graph);
-  };
-  const std::unique_ptr<CapturedGraph, decltype(give_back)> graph(take(shape).release(), give_back);
-  const bool fits = graph != nullptr && graph->fits(inputs);
-  const auto output = fits ? graph->run(inputs) : std::nullopt;
-  if (!output.has_value()) return run_as_usual();
+  auto graph = take(shape);
+  if (graph == nullptr || !graph->fits(inputs)) {
+    give_back(shape, std::move(graph));
+    return run_as_usual();
+  }
+  std::optional<c10::IValue> output;
+  bool has_failed = false;
+  try {
+    output = graph->run(inputs);
+  } catch (...) {
+    has_failed = true;
+  }
+  give_back(shape, std::move(graph));
+  if (has_failed) return run_as_usual();
+  if (!output.has_value()) {
+    Graphs dropped;
+    {
+      const std::lock_guard lock(mutex_);
+      dropped = leave(shape);
+    }
+    return run_as_usual();
+  }
   num_runs_.fetch_add(1, std::memory_order_relaxed);
   return *output;
+}
+
+void CapturedGraphs::give_back(Shape& shape, std::unique_ptr<CapturedGraph> graph) {
+  if (graph == nullptr) return;
+  const std::lock_guard lock(mutex_);
+  if (shape.is_captured) shape.idle.push_back(std::move(graph));
 }
 
 // Null if other streams have taken all that there were.
@@ -82,35 +102,43 @@ c10::IValue CapturedGraphs::time(Shape& shape, Timing& timing,
   const auto begin = std::chrono::steady_clock::now();
   c10::IValue output = run();
   const Time taken = std::chrono::steady_clock::now() - begin;
+  Graphs dropped;
   const std::lock_guard lock(mutex_);
   ++timing.calls;
   timing.shortest = std::min(timing.shortest, taken);
-  decide(shape);
+  dropped = decide(shape);
   return output;
 }
 
-void CapturedGraphs::decide(Shape& shape) {
-  if (shape.usual.calls < kTimedCalls) return;
+CapturedGraphs::Graphs CapturedGraphs::decide(Shape& shape) {
+  if (shape.is_decided || shape.usual.calls < kTimedCalls) return {};
   if (shape.usual.shortest > num_calls_ * kLongest) return leave(shape);
-  if (shape.captured.calls < kTimedCalls) return;
+  if (shape.captured.calls < kTimedCalls) return {};
   shape.is_decided = true;
-  if (shape.captured.shortest >= shape.usual.shortest) leave(shape);
+  return shape.captured.shortest < shape.usual.shortest ? Graphs() : leave(shape);
 }
 
-void CapturedGraphs::leave(Shape& shape) {
+CapturedGraphs::Graphs CapturedGraphs::leave(Shape& shape) {
   shape.is_decided = true;
   shape.is_captured = false;
-  shape.idle.clear();
   num_bytes_ -= std::exchange(shape.num_bytes, 0);
+  return std::exchange(shape.idle, {});
 }
 
-c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& inputs) {
+c10::IValue CapturedGraphs::capture(Shape& shape, const torch::jit::Stack& inputs,
+                                    const std::function<c10::IValue()>& run_as_usual) {
   std::unique_ptr<CapturedGraph> graph;
-  c10::IValue output = CapturedGraph::capture(graph_, inputs, graph);
+  c10::IValue output;
+  try {
+    output = CapturedGraph::capture(graph_, inputs, graph);
+  } catch (...) {
+    return run_as_usual();  // which throws it as ever
+  }
+  Graphs dropped;
   const std::lock_guard lock(mutex_);
   if (graph == nullptr) {
-    leave(shape);
-  } else {
+    dropped = leave(shape);
+  } else if (shape.is_captured) {
     shape.num_bytes += graph->num_bytes();
     num_bytes_ += graph->num_bytes();
     shape.idle.push_back(std::move(graph));

@@ -40,6 +40,8 @@ class CapturedGraphs {
  private:
   using Time = std::chrono::steady_clock::duration;
 
+  using Graphs = std::vector<std::unique_ptr<CapturedGraph>>;
+
   // The shortest of some calls.
   struct Timing {
     int calls = 0;
@@ -48,16 +50,19 @@ class CapturedGraphs {
   struct Shape {
     bool is_decided = false, is_captured = true;
     Timing usual, captured;
-    std::vector<std::unique_ptr<CapturedGraph>> idle;
+    Graphs idle;
     size_t num_bytes = 0;
   };
 
   c10::IValue run_captured(Shape& shape, torch::jit::Stack& inputs,
                            const std::function<c10::IValue()>& run_as_usual);
   c10::IValue time(Shape& shape, Timing& timing, const std::function<c10::IValue()>& run);
-  c10::IValue capture(Shape& shape, const torch::jit::Stack& inputs);
-  void decide(Shape& shape);
-  void leave(Shape& shape);
+  c10::IValue capture(Shape& shape, const torch::jit::Stack& inputs,
+                      const std::function<c10::IValue()>& run_as_usual);
+  // What is dropped, to be destroyed without the lock.
+  [[nodiscard]] Graphs decide(Shape& shape);
+  [[nodiscard]] Graphs leave(Shape& shape);
+  void give_back(Shape& shape, std::unique_ptr<CapturedGraph> graph);
   std::unique_ptr<CapturedGraph> take(Shape& shape);
 
   // Shapes that came once must not pile up, nor the memory of captures.

@@ -1,6 +1,8 @@
 #include "graph_recorder.h"
 
+#include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
+#include <ATen/MemoryOverlap.h>
 #include <torch/csrc/jit/ir/constants.h>
 
 #include <algorithm>
@@ -22,8 +24,10 @@ bool is_structure(const Node& node) {
     const auto element = node.output()->type()->castRaw<c10::ListType>()->getElementType();
     return element->isSubtypeOf(*c10::TensorType::get()) || *element == *c10::IntType::get();
   }
-  return node.kind() == prim::TupleConstruct || node.kind() == prim::TupleUnpack ||
-         node.kind() == prim::ListUnpack;
+  if (node.kind() == prim::TupleConstruct) {
+    return !node.output()->type()->expectRef<c10::TupleType>().name().has_value();
+  }
+  return node.kind() == prim::TupleUnpack || node.kind() == prim::ListUnpack;
 }
 
 bool is_ours(const Node& node) {
@@ -42,7 +46,7 @@ bool may_run_again(const Node& node) {
   if (node.kind() == prim::Constant || is_structure(node)) return true;
   const c10::FunctionSchema* schema = node.maybeSchema();
   return node.blocks().empty() && schema != nullptr && !schema->is_mutable() &&
-         !node.hasSideEffects() && node.maybeOperator() != nullptr;
+         !schema->is_vararg() && !node.hasSideEffects() && node.maybeOperator() != nullptr;
 }
 
 void build(const Node& node, Stack& stack) {
@@ -80,12 +84,14 @@ std::vector<const c10::StorageImpl*> storages_of(const Stack& values) {
   return found;
 }
 
-// Whether outputs are nothing but views of arguments.
-bool are_views(const Stack& outputs, const Stack& arguments) {
-  const auto from = storages_of(arguments), to = storages_of(outputs);
-  return !to.empty() && std::all_of(to.begin(), to.end(), [&](const auto* storage) {
-    return std::find(from.begin(), from.end(), storage) != from.end();
-  });
+// Whether it can be written to, and holds little that is not its own.
+bool may_hold(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.layout() != at::kStrided || !tensor.device().is_cpu())
+    return false;
+  if (tensor.is_conj() || tensor.is_neg() || tensor.requires_grad()) return false;
+  const size_t extent = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), 1);
+  return at::has_internal_overlap(tensor) == at::MemOverlap::No &&
+         extent <= 2 * static_cast<size_t>(tensor.numel()) + 64;
 }
 
 }  // namespace
@@ -105,14 +111,12 @@ GraphRecorder::GraphRecorder(const torch::jit::Graph& graph, const Stack& inputs
     const Value* value = graph.inputs()[i];
     CapturedGraph::Input input;
     c10::IValue held = inputs[i];
-    if (held.isTensor()) {
-      // Its strides too, whatever memory lies between its elements.
+    if (held.isTensor() && may_hold(held.toTensor())) {
       const at::Tensor& given = held.toTensor();
       input.held = at::empty_strided(given.sizes(), given.strides(), given.options()).copy_(given);
       held = input.held;
-    } else if (!value->uses().empty()) {
-      captured_ = nullptr;  // a number, which may be another one next time
-      held = inputs[i];
+    } else if (held.isTensor() || !value->uses().empty()) {
+      captured_ = nullptr;  // among others a number, which may be another one next time
     }
     if (captured_ != nullptr) captured_->inputs_.push_back(std::move(input));
     values_[value] = std::move(held);
@@ -161,7 +165,9 @@ void GraphRecorder::call(const Node& node, Stack& stack) {
   node.getOperation()(stack);
   Capture::Seen seen = capture_.end_call();
   if (captured_ == nullptr) return;
-  if (!seen.calls_torch || are_views(stack, arguments)) {
+  // Others, that call nothing either, may have read a tensor's numbers.
+  const bool depends_on_shapes = is_ours(node) || Capture::is_view(node.kind().toQualString());
+  if (depends_on_shapes && !seen.calls_torch) {
     record_own(std::move(seen.works), arguments);
   } else {
     record_torch(node, std::move(arguments), stack);
@@ -183,10 +189,11 @@ void GraphRecorder::record_own(std::vector<TeamWork> works, const Stack& argumen
 void GraphRecorder::record_torch(const Node& node, Stack arguments, const Stack& outputs) {
   CapturedGraph::TorchCall call{node.getOperation(), std::move(arguments), {}, {}, is_copy(node)};
   for (const c10::IValue& output : outputs) {
-    if (!output.isTensor() || !output.toTensor().defined()) {
-      captured_ = nullptr;  // numbers of a tensor, that decide what comes
+    if (!output.isTensor() || !may_hold(output.toTensor())) {
+      captured_ = nullptr;  // among others numbers of a tensor, that decide what comes
       return;
     }
+    captured_->num_bytes_ += output.toTensor().nbytes();
     call.outputs.push_back(output.toTensor());
   }
   for (size_t i = 0; i < call.arguments.size(); ++i) {
@@ -237,7 +244,11 @@ bool GraphRecorder::may_return(const c10::IValue& output) const {
 std::unique_ptr<CapturedGraph> GraphRecorder::take() {
   // What torch returns is copied, which takes a fraction of what is saved for one of ours.
   if (captured_ == nullptr || 2 * own_works_ < torch_calls_) return nullptr;
-  captured_->capture_bytes_ = capture_.num_bytes();
+  captured_->memory_ = capture_.memory();
+  captured_->num_bytes_ += captured_->memory_->num_bytes();
+  for (const CapturedGraph::Input& input : captured_->inputs_) {
+    if (input.held.defined()) captured_->num_bytes_ += input.held.nbytes();
+  }
   return std::move(captured_);
 }
 

@@ -33,12 +33,12 @@ void check(at::TensorList parts, at::TensorList tables, at::IntArrayRef looks_up
                 "tables and matrices must have one dtype; got ",
                 (looks_up[0] != 0 ? tables[0] : parts[0]).scalar_type(), " and ",
                 rows.scalar_type(), "; cast them");
+    TORCH_CHECK(looks_up[i] == 0 || parts[i].dim() == 1, "indices must have 1 dim; got ",
+                parts[i].dim(), "; pass one index a sample");
     TORCH_SYM_CHECK(parts[i].sym_size(0).sym_eq(parts[0].sym_size(0)),
                     "parts must have one batch; got ", parts[0].sym_sizes(), " and ",
                     parts[i].sym_sizes(), "; expand them");
     if (looks_up[i] == 0) continue;
-    TORCH_CHECK(parts[i].dim() == 1, "indices must have 1 dim; got ", parts[i].dim(),
-                "; pass one index a sample");
     TORCH_CHECK(parts[i].scalar_type() == at::kLong || parts[i].scalar_type() == at::kInt,
                 "indices must be int64 or int32; got ", parts[i].scalar_type(), "; call .long()");
   }
@@ -165,10 +165,14 @@ at::Tensor joined_embeddings(at::TensorList parts, at::TensorList tables,
   return output;
 }
 
+auto& joined_operator() {
+  static const auto found =
+      operator_named<decltype(joined_embeddings)>("corestream::joined_embeddings");
+  return found;
+}
+
 at::Tensor joined_embeddings_autograd(at::TensorList parts, at::TensorList tables,
                                       at::IntArrayRef looks_up) {
-  static const auto op =
-      operator_named<decltype(joined_embeddings)>("corestream::joined_embeddings");
   const auto needs = [](const at::Tensor& tensor) { return needs_gradient({tensor}); };
   if (std::any_of(parts.begin(), parts.end(), needs) ||
       std::any_of(tables.begin(), tables.end(), needs)) {
@@ -176,7 +180,21 @@ at::Tensor joined_embeddings_autograd(at::TensorList parts, at::TensorList table
     return by_torch(parts, tables, looks_up);
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return op.call(parts, tables, looks_up);
+  return joined_operator().call(parts, tables, looks_up);
+}
+
+// Rows of several dtypes are promoted, as cat does it.
+at::Tensor joined_embeddings_autocast(at::TensorList parts, at::TensorList tables,
+                                      at::IntArrayRef looks_up) {
+  c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);
+  const auto dtype_of = [&](size_t i) {
+    return (looks_up[i] != 0 ? tables[i] : parts[i]).scalar_type();
+  };
+  const bool is_whole = parts.size() == tables.size() && parts.size() == looks_up.size();
+  for (size_t i = 1; is_whole && i < parts.size(); ++i) {
+    if (dtype_of(i) != dtype_of(0)) return by_torch(parts, tables, looks_up);
+  }
+  return joined_operator().call(parts, tables, looks_up);
 }
 
 }  // namespace
@@ -194,4 +212,7 @@ TORCH_LIBRARY_IMPL(corestream, Meta, library) {
 }
 TORCH_LIBRARY_IMPL(corestream, Autograd, library) {
   library.impl("joined_embeddings", TORCH_FN(corestream::joined_embeddings_autograd));
+}
+TORCH_LIBRARY_IMPL(corestream, AutocastCPU, library) {
+  library.impl("joined_embeddings", TORCH_FN(corestream::joined_embeddings_autocast));
 }

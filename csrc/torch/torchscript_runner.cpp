@@ -103,10 +103,14 @@ bool TorchScriptRunner::is_settled(const torch::jit::Stack& inputs, int team_siz
   return variant != nullptr && variant->settled.contains(shape_signature(inputs));
 }
 
+bool TorchScriptRunner::is_of_this_process(const Variant& variant) {
+  return variant.captures != nullptr && variant.generation == process_generation();
+}
+
 uint64_t TorchScriptRunner::num_captured_runs() const {
   uint64_t sum = 0;
   for (const Variant* variant = variants_.load(); variant != nullptr; variant = variant->next) {
-    if (variant->captures != nullptr) sum += variant->captures->num_runs();
+    if (is_of_this_process(*variant)) sum += variant->captures->num_runs();
   }
   return sum;
 }
@@ -114,7 +118,7 @@ uint64_t TorchScriptRunner::num_captured_runs() const {
 size_t TorchScriptRunner::captured_bytes() const {
   size_t sum = 0;
   for (const Variant* variant = variants_.load(); variant != nullptr; variant = variant->next) {
-    if (variant->captures != nullptr) sum += variant->captures->num_bytes();
+    if (is_of_this_process(*variant)) sum += variant->captures->num_bytes();
   }
   return sum;
 }

@@ -59,6 +59,7 @@ class TorchScriptRunner final : public Runner,
   // Requires: graph_function_ is not null.
   Variant& variant_for(int team_size);
   Variant* find(int team_size) const;
+  static bool is_of_this_process(const Variant& variant);
 
   c10::IValue run_settled(Variant& variant, torch::jit::Stack& inputs, const StreamContext& stream);
   c10::IValue run_in_turn(Variant& variant, torch::jit::Stack& inputs, uint64_t signature);

@@ -63,6 +63,7 @@ def test_an_index_without_a_row_is_an_error(index, batch):
     ("change", "reason"),
     [
         ({"index": torch.zeros(2, 2, dtype=torch.int64)}, "1 dim"),
+        ({"index": torch.zeros((), dtype=torch.int64)}, "1 dim"),
         ({"index": torch.zeros(2)}, "int64 or int32"),
         ({"index": torch.zeros(3, dtype=torch.int64)}, "one batch"),
         ({"table": torch.zeros(5)}, "2 dims"),
@@ -96,3 +97,11 @@ def test_the_shape_is_known_without_data():
     with FakeTensorMode():
         part = EmbeddingPart(index=torch.zeros(7, dtype=torch.int64), table=torch.zeros(9, 5))
         assert joined_embeddings([part, torch.zeros(7, 2), part]).shape == (7, 12)
+
+
+def test_autocast_promotes_rows_as_cat_does():
+    part, rows = lookup(5, 8)
+    half = torch.randn(5, 3, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(joined_embeddings([half, part]), torch.cat([half, rows], 1))
+        assert torch.equal(joined_embeddings([part, part]), torch.cat([rows, rows], 1))
