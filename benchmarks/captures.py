@@ -51,7 +51,8 @@ def _row(name: str, *, cores: list[int], effort: Effort) -> Row:
 
     def call(captures: str) -> None:
         callee.captures = captures
-        task(*inputs.args).get()
+        with torch.inference_mode():
+            task(*inputs.args).get()
 
     for captures in ("never", "always"):
         for _ in range(_WARM_UP):
@@ -65,10 +66,9 @@ def _row(name: str, *, cores: list[int], effort: Effort) -> Row:
 
 def run(effort: Effort) -> Report:
     cores, rows, notes = core_ids(), [], [f"{len(core_ids())} cores."]
-    with torch.inference_mode():
-        for name in MODELS:
-            try:
-                rows.append(_row(name, cores=cores, effort=effort))
-            except ModuleNotFoundError as error:
-                notes.append(f"{name}: {error}")
+    for name in MODELS:
+        try:
+            rows.append(_row(name, cores=cores, effort=effort))
+        except ModuleNotFoundError as error:
+            notes.append(f"{name}: {error}")
     return Report(NAME, TITLE, rows, notes)
