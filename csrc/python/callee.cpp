@@ -109,16 +109,18 @@ py::object TorchScriptCallee::run_here(const py::tuple& args, const py::dict& kw
   auto inputs = inputs_of(args, kwargs);
   StreamContext here;
   here.team_size = at::get_num_threads();
-  if (!may_settle && !runner_->is_settled(inputs, here.team_size)) {
-    return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-  }
-  c10::IValue value;
+  std::optional<c10::IValue> value;
   {
     const py::gil_scoped_release no_gil;
     const NativeSection section;
-    value = runner_->run(std::move(inputs), here);
+    if (may_settle) {
+      value = runner_->run(std::move(inputs), here);
+    } else {
+      value = runner_->run_if_settled(inputs, here);
+    }
   }
-  py::object result = torch::jit::toPyObject(std::move(value));
+  if (!value.has_value()) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+  py::object result = torch::jit::toPyObject(std::move(*value));
   return unflatten_.is_none() ? result : unflatten_(std::move(result));
 }
 

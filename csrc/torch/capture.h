@@ -14,6 +14,12 @@
 
 namespace corestream {
 
+// Whether what is in memory is what the tensor says, so that a copy of it serves a capture.
+inline bool is_plain(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.layout() == at::kStrided && tensor.device().is_cpu() &&
+         !tensor.is_conj() && !tensor.is_neg() && !tensor.requires_grad();
+}
+
 // Work divided among members of a team.
 struct TeamWork {
   int members;

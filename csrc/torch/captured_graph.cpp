@@ -14,10 +14,8 @@ namespace corestream {
 namespace {
 
 bool is_alike(const at::Tensor& tensor, const at::Tensor& held) {
-  return tensor.defined() && tensor.layout() == at::kStrided && tensor.device() == held.device() &&
-         tensor.scalar_type() == held.scalar_type() && tensor.sizes() == held.sizes() &&
-         tensor.strides() == held.strides() && !tensor.is_conj() && !tensor.is_neg() &&
-         !tensor.requires_grad();
+  return is_plain(tensor) && tensor.scalar_type() == held.scalar_type() &&
+         tensor.sizes() == held.sizes() && tensor.strides() == held.strides();
 }
 
 // Outputs are of who called, and the memory behind them of the next call.

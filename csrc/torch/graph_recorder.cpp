@@ -86,9 +86,7 @@ std::vector<const c10::StorageImpl*> storages_of(const Stack& values) {
 
 // Whether it can be written to, and holds little that is not its own.
 bool may_hold(const at::Tensor& tensor) {
-  if (!tensor.defined() || tensor.layout() != at::kStrided || !tensor.device().is_cpu())
-    return false;
-  if (tensor.is_conj() || tensor.is_neg() || tensor.requires_grad()) return false;
+  if (!is_plain(tensor)) return false;
   const size_t extent = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), 1);
   return at::has_internal_overlap(tensor) == at::MemOverlap::No &&
          extent <= 2 * static_cast<size_t>(tensor.numel()) + 64;

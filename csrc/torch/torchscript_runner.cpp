@@ -98,11 +98,6 @@ TorchScriptRunner::Variant& TorchScriptRunner::variant_for(int team_size) {
   return *variant;
 }
 
-bool TorchScriptRunner::is_settled(const torch::jit::Stack& inputs, int team_size) const {
-  const Variant* variant = find(team_size);
-  return variant != nullptr && variant->settled.contains(shape_signature(inputs));
-}
-
 bool TorchScriptRunner::is_of_this_process(const Variant& variant) {
   return variant.captures != nullptr && variant.generation == process_generation();
 }
@@ -132,12 +127,24 @@ c10::IValue TorchScriptRunner::run(torch::jit::Stack inputs, const StreamContext
   // Python code may wait for another call of this very model, which must not wait for its turn.
   if (calls_python_) return run_settled(variant, inputs, stream);
   const uint64_t signature = shape_signature(inputs);
-  if (variant.settled.contains(signature)) {
-    const auto as_usual = [&] { return run_settled(variant, inputs, stream); };
-    if (variant.captures == nullptr) return as_usual();
-    return variant.captures->run(signature, inputs, captures(), as_usual);
-  }
+  if (variant.settled.contains(signature)) return run_or_repeat(variant, inputs, signature, stream);
   return run_in_turn(variant, inputs, signature);
+}
+
+std::optional<c10::IValue> TorchScriptRunner::run_if_settled(torch::jit::Stack& inputs,
+                                                             const StreamContext& stream) {
+  Variant* variant = find(stream.team_size);
+  if (variant == nullptr) return std::nullopt;
+  const uint64_t signature = shape_signature(inputs);
+  if (!variant->settled.contains(signature)) return std::nullopt;
+  return run_or_repeat(*variant, inputs, signature, stream);
+}
+
+c10::IValue TorchScriptRunner::run_or_repeat(Variant& variant, torch::jit::Stack& inputs,
+                                             uint64_t signature, const StreamContext& stream) {
+  const auto as_usual = [&] { return run_settled(variant, inputs, stream); };
+  if (variant.captures == nullptr) return as_usual();
+  return variant.captures->run(signature, inputs, captures(), as_usual);
 }
 
 c10::IValue TorchScriptRunner::run_settled(Variant& variant, torch::jit::Stack& inputs,

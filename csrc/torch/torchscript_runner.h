@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/api/module.h>
 
 #include <atomic>
+#include <optional>
 
 #include "captured_graphs.h"
 #include "fork.h"
@@ -25,8 +26,8 @@ class TorchScriptRunner final : public Runner,
   // Inputs: the module (if any), then the arguments, in the schema's order.
   c10::IValue run(torch::jit::Stack inputs, const StreamContext& stream) override;
 
-  // Whether nothing is compiled any more when it runs with such inputs on a team of that size.
-  bool is_settled(const torch::jit::Stack& inputs, int team_size) const;
+  // As run(), but only if nothing is compiled any more for such inputs on a team of that size.
+  std::optional<c10::IValue> run_if_settled(torch::jit::Stack& inputs, const StreamContext& stream);
 
   // Whether run() needs a stream, to which a graph's forks go, or calls Python.
   bool needs_stream() const { return has_forks_ || calls_python_ || graph_function_ == nullptr; }
@@ -62,6 +63,8 @@ class TorchScriptRunner final : public Runner,
   static bool is_of_this_process(const Variant& variant);
 
   c10::IValue run_settled(Variant& variant, torch::jit::Stack& inputs, const StreamContext& stream);
+  c10::IValue run_or_repeat(Variant& variant, torch::jit::Stack& inputs, uint64_t signature,
+                            const StreamContext& stream);
   c10::IValue run_in_turn(Variant& variant, torch::jit::Stack& inputs, uint64_t signature);
 
   torch::jit::Function& function_;
