@@ -19,6 +19,7 @@ from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.folders import temporary_prefix
 from corestream.lowering.isolation import IsolatedCall
 from corestream.measure.inputs import ModelInputs
+from corestream.runtime.threads import read_thread, thread_ids
 
 
 class Net(nn.Module):
@@ -88,7 +89,7 @@ class Compiled:
 
 
 def _threads() -> set[str]:
-    names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    names = {state.name for state in map(read_thread, thread_ids()) if state}
     return names | {thread.name for thread in threading.enumerate()}
 
 

@@ -14,6 +14,7 @@ import corestream
 from corestream import CPUPool, TaskExecutor, _native, pin
 from corestream.cpu.cpu_set import CPUSet
 from corestream.cpu.override import override_allowed
+from corestream.runtime.threads import read_thread
 from tests.unit.runtime.proc import (
     cpus_of,
     name_of,
@@ -28,7 +29,9 @@ LARGE = 1 << 20
 
 
 def stream_threads() -> set[int]:
-    return {thread for thread in thread_ids() if name_of(thread).startswith("cs-")}
+    """Those alive; one that ends between its listing and its reading is not."""
+    states = map(read_thread, thread_ids())
+    return {state.thread_id for state in states if state and state.name.startswith("cs-")}
 
 
 def test_one_core_streams_are_pinned(pair):
