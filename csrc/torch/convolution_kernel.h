@@ -75,7 +75,8 @@ struct Convolution {
   }
 };
 
-// Dense: some pixels of the output by some panels; depthwise: rows of the output.
+// Dense: some pixels of the output by some panels; depthwise: some rows of the output by some
+// vectors of channels.
 struct Piece {
   int64_t begin, end;
   int64_t begin_panel, end_panel;
@@ -83,7 +84,7 @@ struct Piece {
 
 struct ConvolutionKernel {
   void (*run)(const Convolution&, const Piece&) = nullptr;
-  int64_t panel_vectors = kWidestPanel;  // of the widest; weights of depthwise layers have none
+  int64_t panel_vectors = kWidestPanel;  // of the widest; one in depthwise layers
 
   explicit operator bool() const { return run != nullptr; }
 };

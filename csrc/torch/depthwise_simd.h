@@ -8,7 +8,11 @@
 namespace corestream {
 namespace {
 
+// Columns of the output that are computed together.
 constexpr int kColumns = 4;
+// Vectors of the set that are one of ours: a cache line of float, of which nothing is left for
+// later. Pixels are often a power of two apart, and a cache has few places for such lines.
+constexpr int kHalves = static_cast<int>(kParts);
 // So many columns of the output ahead of its turn, memory is asked for: the processor's own
 // prefetchers do not follow as many streams as a kernel has rows and columns.
 constexpr int kAhead = 2 * kColumns;
@@ -24,93 +28,128 @@ struct DepthwiseRow {
   int64_t first_pixel = 0;
   Finish<Kind> finish{convolution};
 
-  Floats value(int ky, int64_t column, int64_t channel, Which which) const {
-    return Kind::widen(inputs[ky] + column * convolution.input_pixel + channel, which);
-  }
-  Floats weight(int64_t tap, int64_t channel) const {
-    const auto* weights = static_cast<const float*>(convolution.weight);
-    return load(weights + tap * weight_stride + channel);
-  }
+  const float* weights() const { return static_cast<const float*>(convolution.weight); }
 };
 
-// A column for which some taps may lie outside of the row.
-template <typename Kind, int Kernel, int Stride>
-void convolve_column(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
-  const Convolution& c = row.convolution;
-  const Which which = first_lanes(c.channels - channel);
-  const int64_t left = x * Stride - c.pad_width;
-  Floats sum = bias_of(c, channel);
-  for (int ky = 0; ky < Kernel; ++ky) {
-    if (row.inputs[ky] == nullptr) continue;
-    for (int kx = 0; kx < Kernel; ++kx) {
-      const int64_t column = left + kx;
-      if (column < 0 || column >= c.width) continue;
-      const Floats value = row.value(ky, column, channel, which);
-      sum = multiply_add(value, row.weight(ky * Kernel + kx, channel), sum);
-    }
-  }
-  row.finish.store(sum, row.first_pixel + x, channel, which);
-}
+// What is known of some columns and channels where a kernel is compiled.
+template <int Columns, bool IsInside, bool IsWhole>
+struct Known {
+  static constexpr int kCount = Columns;
+  static constexpr bool kIsInside = IsInside;  // all taps lie within the row
+  static constexpr bool kIsWhole = IsWhole;    // there is a channel for each lane
+};
 
-// Columns that have all their taps; each column of the input is widened once for a row of taps.
+// Asks for what columns ahead of these will read and write.
 template <typename Kind, int Kernel, int Stride>
-void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
+[[gnu::always_inline]] inline void expect_columns(const DepthwiseRow<Kind>& row, int64_t x,
+                                                  int64_t channel) {
   const Convolution& c = row.convolution;
-  const Which which = first_lanes(c.channels - channel);
-  const int64_t left = x * Stride - c.pad_width;
-  constexpr int kInputs = (kColumns - 1) * Stride + Kernel;
-  const Floats bias = bias_of(c, channel);
-  Floats sums[kColumns];
 #pragma GCC unroll 4
   for (int i = 0; i < kColumns; ++i) {
-    sums[i] = bias;
     expect_output<Kind>(c, row.first_pixel + x + kAhead + i, channel);
   }
+  const int64_t left = x * Stride - c.pad_width;
   // Rows that the row of the output before this one has not read.
+#pragma GCC unroll 2
   for (int ky = Kernel - Stride; ky < Kernel; ++ky) {
     if (row.inputs[ky] == nullptr) continue;
     const auto* ahead = row.inputs[ky] + (left + kAhead * Stride) * c.input_pixel + channel;
 #pragma GCC unroll 8
     for (int i = 0; i < kColumns * Stride; ++i) __builtin_prefetch(ahead + i * c.input_pixel);
   }
+}
+
+// Columns from `x` on, of which each of the input is widened once for a row of taps.
+template <typename Kind, int Kernel, int Stride, typename Columns>
+void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
+  const Convolution& c = row.convolution;
+  constexpr int kCount = Columns::kCount, kInputs = (kCount - 1) * Stride + Kernel;
+  const int64_t left = x * Stride - c.pad_width;
+  if constexpr (Columns::kIsInside) expect_columns<Kind, Kernel, Stride>(row, x, channel);
+  Floats sums[kHalves][kCount];
+#pragma GCC unroll 2
+  for (int half = 0; half < kHalves; ++half) {
+    const Floats bias = bias_of(c, channel + half * kLanes);
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) sums[half][i] = bias;
+  }
   for (int ky = 0; ky < Kernel; ++ky) {
     if (row.inputs[ky] == nullptr) continue;
-    Floats values[kInputs];
+    const auto* inputs = row.inputs[ky] + left * c.input_pixel + channel;
+    const float* weights = row.weights() + ky * Kernel * row.weight_stride + channel;
+#pragma GCC unroll 2
+    for (int half = 0; half < kHalves; ++half) {
+      const Which which = first_lanes(c.channels - channel - half * kLanes);
+      Floats values[kInputs];
 #pragma GCC unroll 11
-    for (int i = 0; i < kInputs; ++i) values[i] = row.value(ky, left + i, channel, which);
+      for (int i = 0; i < kInputs; ++i) {
+        const auto* from = inputs + i * c.input_pixel + half * kLanes;
+        if (!Columns::kIsInside && (left + i < 0 || left + i >= c.width)) {
+          values[i] = zero();
+        } else {
+          values[i] = Columns::kIsWhole ? Kind::widen(from) : Kind::widen(from, which);
+        }
+      }
 #pragma GCC unroll 5
-    for (int kx = 0; kx < Kernel; ++kx) {
-      const Floats weight = row.weight(ky * Kernel + kx, channel);
+      for (int kx = 0; kx < Kernel; ++kx) {
+        const Floats weight = load(weights + kx * row.weight_stride + half * kLanes);
 #pragma GCC unroll 4
-      for (int i = 0; i < kColumns; ++i) {
-        sums[i] = multiply_add(values[i * Stride + kx], weight, sums[i]);
+        for (int i = 0; i < kCount; ++i) {
+          sums[half][i] = multiply_add(values[i * Stride + kx], weight, sums[half][i]);
+        }
       }
     }
   }
 #pragma GCC unroll 4
-  for (int i = 0; i < kColumns; ++i) {
-    row.finish.store(sums[i], row.first_pixel + x + i, channel, which);
+  for (int i = 0; i < kCount; ++i) {
+#pragma GCC unroll 2
+    for (int half = 0; half < kHalves; ++half) {
+      const int64_t first = channel + half * kLanes, pixel = row.first_pixel + x + i;
+      if constexpr (Columns::kIsWhole) {
+        row.finish.store(sums[half][i], pixel, first);
+      } else {
+        row.finish.store(sums[half][i], pixel, first, first_lanes(c.channels - first));
+      }
+    }
   }
 }
 
-template <typename Kind, int Kernel, int Stride>
-void convolve_row(const DepthwiseRow<Kind>& row) {
-  const Convolution& c = row.convolution;
-  const int64_t first = smaller((c.pad_width + Stride - 1) / Stride, c.out_width);
-  // One past the last column whose taps end within the row.
-  const int64_t room = c.width + c.pad_width - Kernel;
-  const int64_t last = room < 0 ? first : larger(first, smaller(c.out_width, room / Stride + 1));
-  for (int64_t x = 0; x < c.out_width;) {
-    const bool is_inside = x >= first && x + kColumns <= last;
-    for (int64_t channel = 0; channel < c.channels; channel += kLanes) {
-      if (is_inside) {
-        convolve_columns<Kind, Kernel, Stride>(row, x, channel);
-      } else {
-        convolve_column<Kind, Kernel, Stride>(row, x, channel);
-      }
-    }
-    x += is_inside ? kColumns : 1;
+// So many columns for the channels of a piece.
+template <typename Kind, int Kernel, int Stride, int Columns, bool IsInside>
+void convolve_channels(const DepthwiseRow<Kind>& row, int64_t x, const Piece& piece) {
+  const int64_t channels = row.convolution.channels;
+  const int64_t end = smaller(piece.end_panel * kVector, channels / kVector * kVector);
+  int64_t channel = piece.begin_panel * kVector;
+  for (; channel < end; channel += kVector) {
+    convolve_columns<Kind, Kernel, Stride, Known<Columns, IsInside, true>>(row, x, channel);
   }
+  if (channel >= channels || channel >= piece.end_panel * kVector) return;
+  convolve_columns<Kind, Kernel, Stride, Known<Columns, false, false>>(row, x, channel);
+}
+
+template <typename Kind, int Kernel, int Stride, int Columns = kColumns>
+void convolve_outside(const DepthwiseRow<Kind>& row, int64_t x, int64_t columns,
+                      const Piece& piece) {
+  if constexpr (Columns > 1) {
+    if (columns < Columns) {
+      return convolve_outside<Kind, Kernel, Stride, Columns - 1>(row, x, columns, piece);
+    }
+  }
+  convolve_channels<Kind, Kernel, Stride, Columns, false>(row, x, piece);
+}
+
+template <typename Kind, int Kernel, int Stride>
+void convolve_row(const DepthwiseRow<Kind>& row, const Piece& piece) {
+  const Convolution& c = row.convolution;
+  visit_tiles(0, c.out_width, kColumns, [&](int64_t x, int64_t columns) {
+    const int64_t left = x * Stride - c.pad_width;
+    const bool is_inside = left >= 0 && left + (kColumns - 1) * Stride + Kernel <= c.width;
+    if (columns == kColumns && is_inside) {
+      convolve_channels<Kind, Kernel, Stride, kColumns, true>(row, x, piece);
+    } else {
+      convolve_outside<Kind, Kernel, Stride>(row, x, columns, piece);
+    }
+  });
 }
 
 template <typename Kind, int Kernel, int Stride>
@@ -127,7 +166,7 @@ void convolve_rows(const Convolution& c, const Piece& piece) {
       const int64_t start = (image * c.height + y) * c.width * c.input_pixel;
       row.inputs[ky] = y < 0 || y >= c.height ? nullptr : input + start;
     }
-    convolve_row<Kind, Kernel, Stride>(row);
+    convolve_row<Kind, Kernel, Stride>(row, piece);
   }
 }
 

@@ -2,32 +2,18 @@
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cstdint>
 
-#include "cpu_kernels.h"
 #include "operands.h"
-#include "pool_kernel.h"
-#include "team_shares.h"
+#include "pool_team.h"
 
 namespace corestream {
 namespace {
-
-// Elements of the input that are worth another thread: about what waking a team takes.
-constexpr int64_t kLeastWork = 16 * 1024;
 
 struct PoolShape {
   at::IntArrayRef kernel, stride, padding, dilation;
   bool ceil_mode;
 };
-
-PoolKernel pool_kernel([[maybe_unused]] at::ScalarType dtype) {
-#if defined(__x86_64__)
-  return choose_kernel(dtype, &pool_fp32_avx2, &pool_fp32_avx512, &pool_bf16_avx512);
-#else
-  return nullptr;
-#endif
-}
 
 void check(const at::Tensor& input, const PoolShape& shape) {
   TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
@@ -73,16 +59,7 @@ at::Tensor empty_output(const at::Tensor& input, const PoolShape& shape) {
 }
 
 Pool describe(const at::Tensor& image, const at::Tensor& output, const PoolShape& shape) {
-  Pool pool{};
-  pool.input = image.const_data_ptr();
-  pool.output = output.data_ptr();
-  pool.channels = image.size(1);
-  pool.height = image.size(2);
-  pool.width = image.size(3);
-  pool.input_pixel = image.stride(3);
-  pool.out_height = output.size(2);
-  pool.out_width = output.size(3);
-  pool.output_pixel = output.stride(3);
+  Pool pool = pool_between(image, output);
   pool.kernel_height = shape.kernel[0];
   pool.kernel_width = shape.kernel[1];
   pool.stride_height = shape.stride[0];
@@ -92,25 +69,6 @@ Pool describe(const at::Tensor& image, const at::Tensor& output, const PoolShape
   pool.dilation_height = shape.dilation[0];
   pool.dilation_width = shape.dilation[1];
   return pool;
-}
-
-struct PoolWork {
-  Pool pool;
-  PoolKernel kernel;
-  float* workspace;  // a row for each member
-  int64_t rows, row;
-  int members;
-};
-
-void run(const Pool& pool, PoolKernel kernel, int64_t batch) {
-  const int64_t rows = batch * pool.out_height, row = pool.width * pool.channels;
-  const int members = team_size_for(rows, rows * row * pool.stride_height, kLeastWork);
-  const at::Tensor columns = new_tensor({members * row}, at::kFloat);
-  const PoolWork work{pool, kernel, columns.data_ptr<float>(), rows, row, members};
-  run_shares(members, work, [](const PoolWork& all, int member) {
-    const auto [begin, end] = share(all.rows, member, all.members);
-    all.kernel(all.pool, begin, end, all.workspace + member * all.row);
-  });
 }
 
 at::Tensor max_pool_by_torch(const at::Tensor& input, const PoolShape& shape) {
@@ -132,7 +90,7 @@ at::Tensor max_pool(const at::Tensor& input, at::IntArrayRef kernel, at::IntArra
   const PoolKernel found = pool_kernel(input.scalar_type());
   if (found == nullptr || output.numel() == 0) return max_pool_by_torch(input, shape);
   const at::Tensor image = with_plain_pixels(input);
-  run(describe(image, output, shape), found, image.size(0));
+  run_pool(describe(image, output, shape), found, image.size(0));
   return output;
 }
 
@@ -150,7 +108,7 @@ at::Tensor avg_pool(const at::Tensor& input, at::IntArrayRef kernel, at::IntArra
   Pool pool = describe(image, output, shape);
   pool.is_average = true;
   pool.counts_pad = count_include_pad;
-  run(pool, found, image.size(0));
+  run_pool(pool, found, image.size(0));
   return output;
 }
 

@@ -7,7 +7,9 @@ all that belongs together; what was recorded before it was known to belong has n
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +32,11 @@ from corestream.lowering.own_images import JoinedCall, PoolCall
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.measure.inputs import ModelInputs
 
+_Args = tuple[Any, ...]
+
 _CONVOLUTION, _LINEAR, _NORM, _SUM, _LIMIT = "convolution", "linear", "norm", "sum", "limit"
 _MAX_POOL, _AVG_POOL, _JOIN = "max pool", "avg pool", "join"
+_ADAPTIVE_POOL, _MEAN = "adaptive pool", "mean"
 _EMBEDDING, _STACK = "embedding", "stack"
 _KINDS = {
     _CONVOLUTION: ("conv2d",),
@@ -40,10 +45,18 @@ _KINDS = {
     _SUM: ("add", "add_"),
     _MAX_POOL: ("max_pool2d",),
     _AVG_POOL: ("avg_pool2d",),
+    _ADAPTIVE_POOL: ("adaptive_avg_pool2d",),
+    _MEAN: ("mean",),
     _JOIN: ("cat", "concat", "concatenate"),
     _EMBEDDING: ("embedding",),
     _STACK: ("stack",),
     _LIMIT: ("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"),
+}
+_POOLS: dict[str, Callable[[_Args, dict[str, Any]], Call | None]] = {
+    _MAX_POOL: functools.partial(PoolCall.of, is_average=False),
+    _AVG_POOL: functools.partial(PoolCall.of, is_average=True),
+    _ADAPTIVE_POOL: PoolCall.of_adaptive,
+    _MEAN: PoolCall.of_mean,
 }
 _KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
 # They tell nothing of what is in a tensor.
@@ -51,7 +64,6 @@ _ATTRIBUTES: tuple[Any, ...] = (Tensor.shape, Tensor.dtype, Tensor.device, Tenso
 _QUESTIONS = {Tensor.size, Tensor.dim, Tensor.numel, *(each.__get__ for each in _ATTRIBUTES)}
 # A join that is read by one of these is the first step of a channel shuffle, which reads its parts.
 _RESHAPES = {"view", "reshape", "unflatten", "channel_shuffle"}
-_Args = tuple[Any, ...]
 
 
 class _Calls(TorchFunctionMode):
@@ -107,8 +119,8 @@ class _Calls(TorchFunctionMode):
                 return self._joined(kind, args, kwargs)
             if not isinstance(args[0], Tensor):
                 return None
-            if kind in (_MAX_POOL, _AVG_POOL):
-                return PoolCall.of(args, kwargs, is_average=kind == _AVG_POOL)
+            if kind in _POOLS:
+                return _POOLS[kind](args, kwargs)
             if kind in (_CONVOLUTION, _LINEAR, _EMBEDDING):
                 is_constant = self._is_constant(args[1:], kwargs)
                 return self._layer(kind, args, kwargs) if is_constant else None

@@ -11,7 +11,7 @@ from torch import Tensor
 from corestream.lowering.own_calls import Call, ConvolutionCall, pair
 from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.kernels import has_kernels
-from corestream.ops.pooling import avg_pool, max_pool
+from corestream.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 
 # Arguments of torch's pools after the image, and what they are if not given.
 _MAX_POOL = {
@@ -30,6 +30,8 @@ _AVG_POOL = {
     "count_include_pad": True,
     "divisor_override": None,
 }
+_ADAPTIVE = {"output_size": None}
+_MEAN = {"dim": None, "keepdim": False, "dtype": None}
 _SIZES = ("kernel_size", "stride", "padding", "dilation")
 
 
@@ -49,22 +51,21 @@ class PoolCall(Call):
 
     Attributes:
         input: The image.
-        pool: The operator, of ``input`` and ``options``.
-        kernel_size: Rows and columns of a window.
+        pool: The operator, of ``input``, ``size`` and ``options``.
+        size: Rows and columns of a window, or of the output.
         options: The others of the operator's arguments.
     """
 
     input: Tensor
     pool: Callable[..., Tensor]
-    kernel_size: tuple[int, int]
+    size: tuple[int, int]
     options: dict[str, Any]
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_average: bool) -> Self | None:
         """Of the arguments of ``max_pool2d`` or ``avg_pool2d``; None where it is not ours."""
-        defaults = _AVG_POOL if is_average else _MAX_POOL
-        given = defaults | dict(zip(defaults, args[1:], strict=False)) | kwargs
-        if given.keys() != defaults.keys() or not is_our_image(args[0]):
+        given = _given(args, kwargs, defaults=_AVG_POOL if is_average else _MAX_POOL)
+        if given is None:
             return None
         if given.pop("return_indices", False) or given.pop("divisor_override", None) is not None:
             return None
@@ -77,13 +78,33 @@ class PoolCall(Call):
         kernel_size = options.pop("kernel_size")
         return cls(args[0], avg_pool if is_average else max_pool, kernel_size, options)
 
+    @classmethod
+    def of_adaptive(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self | None:
+        """Of the arguments of ``adaptive_avg_pool2d``; None where it is not ours."""
+        given = _given(args, kwargs, defaults=_ADAPTIVE)
+        if given is None or not _is_plain(given["output_size"]):
+            return None
+        return cls(args[0], adaptive_avg_pool, pair(given["output_size"]), {})
+
+    @classmethod
+    def of_mean(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self | None:
+        """Of the arguments of ``mean``, if it is that of each channel's image."""
+        given = _given(args, kwargs, defaults=_MEAN)
+        if given is None or given["dtype"] is not None:
+            return None
+        if not isinstance(given["dim"], (list, tuple)) or not _is_plain(given["dim"]):
+            return None
+        if sorted(dim % 4 for dim in given["dim"]) != [2, 3]:
+            return None
+        return cls(args[0], adaptive_avg_pool if given["keepdim"] else _image_mean, (1, 1), {})
+
     def sources(self) -> list[Tensor]:
         """As :meth:`Call.sources`."""
         return [self.input]
 
     def run(self) -> Tensor:
         """As :meth:`Call.run`."""
-        return self.pool(self.input, self.kernel_size, **self.options)
+        return self.pool(self.input, self.size, **self.options)
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,18 @@ class JoinedCall(Call):
                 for part in self.parts
             ]
         )
+
+
+def _image_mean(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return adaptive_avg_pool(image, size).flatten(1)
+
+
+def _given(
+    args: tuple[Any, ...], kwargs: dict[str, Any], *, defaults: dict[str, Any]
+) -> dict[str, Any] | None:
+    """A function's arguments after an image; None if there are others, or it is not ours."""
+    given = defaults | dict(zip(defaults, args[1:], strict=False)) | kwargs
+    return given if given.keys() == defaults.keys() and is_our_image(args[0]) else None
 
 
 def _is_plain(size: Any) -> bool:

@@ -14,13 +14,14 @@ from corestream.ops.embedding import EmbeddingPart, joined_embeddings
 from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.kernels import has_kernels
 from corestream.ops.linear import linear, pack_linear
-from corestream.ops.pooling import avg_pool, max_pool
+from corestream.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from corestream.ops.product import multiply_transposed
 
 __all__ = [
     "ConvolutionShape",
     "EmbeddingPart",
     "JoinedPart",
+    "adaptive_avg_pool",
     "attention",
     "avg_pool",
     "convolution",

@@ -99,3 +99,34 @@ def avg_pool(
         count_include_pad,
     )
     return result
+
+
+def adaptive_avg_pool(
+    input: Tensor,  # noqa: A002 (as torch has it)
+    output_size: tuple[int, int],
+) -> Tensor:
+    """``torch.nn.functional.adaptive_avg_pool2d``, for inference.
+
+    The mean of a whole image is divided among threads by its channels. What there is no kernel
+    for, what needs a gradient, and sizes that do not divide the image's, torch computes.
+
+    Args:
+        input: (batch, channels, height, width), float32 or bfloat16, best channels last.
+        output_size: Rows and columns of the output.
+
+    Returns:
+        (batch, channels, *output_size), channels last, of the input's dtype.
+
+    Raises:
+        RuntimeError: The sizes do not fit.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(2, 8, 6, 6)
+        >>> torch.allclose(adaptive_avg_pool(x, (1, 1)), x.mean((2, 3), keepdim=True), atol=1e-6)
+        True
+
+    Thread-safe; runs on the calling thread's OpenMP team and releases the GIL.
+    """
+    result: Tensor = torch.ops.corestream.adaptive_avg_pool(input, output_size)
+    return result

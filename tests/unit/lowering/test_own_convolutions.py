@@ -103,6 +103,7 @@ def test_what_follows_a_convolution_is_a_part_of_it(function, calls):
 
 
 POOLED, JOINED = "corestream::max_pool", "corestream::joined_convolutions"
+MEAN = "corestream::adaptive_avg_pool"
 
 
 def fire(m, x):
@@ -142,6 +143,25 @@ def test_convolutions_write_into_what_joins_them_and_pools_are_ours(function, ca
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@needs_kernel
+@pytest.mark.parametrize(
+    "mean",
+    [
+        nn.AdaptiveAvgPool2d(1),
+        lambda out: nn.functional.adaptive_avg_pool2d(out, output_size=(3, 1)),
+        lambda out: out.mean([-1, 2], keepdim=True),
+        lambda out: torch.mean(out, dim=(2, 3)),
+    ],
+)
+def test_means_of_images_are_ours(mean):
+    model, x = Model(lambda m, x: mean(m.first(x))), images()
+    kinds, script = traced_script(model, x)
+    assert kinds[:2] == [OURS, MEAN]
+    assert not {"aten::mean", "aten::adaptive_avg_pool2d"} & set(kinds)
+    for other in (x, torch.randn(3, 8, 12, 6)):
+        torch.testing.assert_close(script(other), model(other), rtol=1e-4, atol=1e-5)
+
+
 def another_reads_a_part(m, x):
     out = torch.relu(m.first(x))
     return torch.cat([out, m.second(out)], 1) + torch.cat([out, out], 1)
@@ -173,6 +193,19 @@ def of_all_that_is_left(m, x):
     return nn.functional.avg_pool2d(m.first(x), x.shape[2:])
 
 
+def of_another_dtype(m, x):
+    return m.first(x).mean((2, 3), dtype=torch.float64)
+
+
+def of_other_dims(m, x):
+    out = m.first(x)
+    return out.mean((1, 2)).sum() + out.mean(3).sum() + out.mean() + out.mean((1, 2, 3)).sum()
+
+
+def of_a_part_of_the_size(m, x):
+    return nn.AdaptiveAvgPool2d((None, 1))(m.first(x))
+
+
 def of_sizes_by_name(m, x):
     return torch.nn.functional.avg_pool2d(m.first(x), kernel_size=x.shape[-1], stride=x.size(2))
 
@@ -191,6 +224,9 @@ def divided_by_another_number(m, x):
         shuffled,
         indices_are_wanted,
         of_all_that_is_left,
+        of_another_dtype,
+        of_other_dims,
+        of_a_part_of_the_size,
         of_sizes_by_name,
         divided_by_another_number,
     ],
@@ -198,7 +234,7 @@ def divided_by_another_number(m, x):
 def test_other_joins_and_pools_stay_as_they_are(function):
     model, x = Model(function), images()
     kinds, script = traced_script(model, x)
-    assert not {JOINED, POOLED, "corestream::avg_pool"} & set(kinds)
+    assert not {JOINED, POOLED, MEAN, "corestream::avg_pool"} & set(kinds)
     torch.testing.assert_close(script(x), model(x), rtol=1e-4, atol=1e-5)
 
 

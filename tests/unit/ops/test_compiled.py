@@ -10,6 +10,7 @@ import corestream
 from corestream.ops import (
     ConvolutionShape,
     JoinedPart,
+    adaptive_avg_pool,
     avg_pool,
     joined_convolutions,
     max_pool,
@@ -33,13 +34,13 @@ class Model(nn.Module):
         convolved = JoinedPart(input=x, packed=self.packed, shape=shape, bias=self.bias, low=0.0)
         out = joined_convolutions([convolved, JoinedPart(input=x)])
         out = max_pool(avg_pool(out, (2, 2), ceil_mode=True), (3, 3), stride=(1, 1))
-        rows = out.flatten(2)
+        rows = adaptive_avg_pool(out, (3, 1)).flatten(2)
         return multiply_transposed(rows, rows)
 
     def by_torch(self, x):
         out = functional.conv2d(x, self.weight, self.bias, padding=1).relu()
         out = functional.avg_pool2d(torch.cat([out, x], 1), 2, ceil_mode=True)
-        rows = functional.max_pool2d(out, 3, 1).flatten(2)
+        rows = functional.adaptive_avg_pool2d(functional.max_pool2d(out, 3, 1), (3, 1)).flatten(2)
         return rows @ rows.mT
 
 

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from corestream.ops import avg_pool, max_pool
+from corestream.ops import adaptive_avg_pool, avg_pool, max_pool
 
 # float64 has no kernel of ours.
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -71,6 +71,29 @@ def test_any_avg_pool(
     torch.testing.assert_close(actual.double(), expected, rtol=limit, atol=limit)
 
 
+@given(
+    batch=ANY_POOL["batch"],
+    channels=st.integers(1, 300),
+    size=ANY_POOL["size"],
+    output_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    threads=st.integers(1, 3),
+    dtype=ANY_POOL["dtype"],
+)
+def test_any_adaptive_avg_pool(batch, channels, size, output_size, threads, dtype):
+    x = images(batch, channels, *size, dtype=dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        actual = adaptive_avg_pool(x, output_size)
+    finally:
+        torch.set_num_threads(before)
+    expected = functional.adaptive_avg_pool2d(x.double(), output_size)
+    limit = 2e-2 if dtype == torch.bfloat16 else 1e-6
+    torch.testing.assert_close(actual.double(), expected, rtol=limit, atol=limit)
+    assert actual.dtype == dtype
+    assert actual.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("place", [(0, 0), (1, 1), (2, 3)])
 def test_a_window_with_nan_has_nan(place):
     x = images(1, 20, 4, 5)
@@ -93,11 +116,13 @@ def test_a_window_with_nan_has_nan(place):
 )
 def test_other_layouts_are_right_too(change):
     x = change(images(2, 24, 7, 7))
+    means = x.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(adaptive_avg_pool(x, (1, 1)), means, rtol=1e-6, atol=1e-6)
     expected = functional.max_pool2d(x, 3, 1, padding=1)
     assert torch.equal(max_pool(x, (3, 3), stride=(1, 1), padding=(1, 1)), expected)
 
 
-@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+@pytest.mark.parametrize("pool", [max_pool, avg_pool, adaptive_avg_pool])
 def test_gradients_are_those_of_torch(pool):
     x = images(1, 4, 6, 6).requires_grad_()
     pool(x, (2, 2)).square().sum().backward()
@@ -124,7 +149,15 @@ def test_what_does_not_fit_is_refused(pool, options, reason):
         pool(images(1, 4, 6, 6), given_options.pop("kernel_size"), **given_options)
 
 
+@pytest.mark.parametrize("output_size", [(1,), (0, 1), (1, -1), (1, 1, 1)])
+def test_an_output_must_have_a_size(output_size):
+    with pytest.raises(RuntimeError, match="must be 2 sizes of 1 or more"):
+        adaptive_avg_pool(images(1, 4, 6, 6), output_size)
+
+
 def test_only_images_are_taken():
+    with pytest.raises(RuntimeError, match="must have 4 dims; got 3"):
+        adaptive_avg_pool(torch.zeros(4, 6, 6), (1, 1))
     with pytest.raises(RuntimeError, match="must have 4 dims; got 3"):
         max_pool(torch.zeros(4, 6, 6), (2, 2))
 
@@ -134,6 +167,8 @@ def test_only_images_are_taken():
 def test_only_the_batch_may_be_empty(pool, size):
     with pytest.raises(RuntimeError, match="only the batch may be empty"):
         pool(torch.zeros(size), (2, 2), padding=(1, 1))
+    with pytest.raises(RuntimeError, match="only the batch may be empty"):
+        adaptive_avg_pool(torch.zeros(size), (1, 1))
 
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])

@@ -33,6 +33,7 @@ calls = {
     ),
     "max_pool": lambda: max_pool(x, (3, 3), stride=(1, 1), padding=(1, 1)),
     "avg_pool": lambda: avg_pool(x, (2, 2)),
+    "adaptive_avg_pool": lambda: adaptive_avg_pool(ones(1, 256, 20, 30), (1, 1)),
     "interleave_channels": lambda: interleave_channels([x, x]),
     "joined_embeddings": lambda: joined_embeddings(
         [EmbeddingPart(index=torch.arange(4096), table=torch.ones(4096, 64))] * 2
@@ -45,6 +46,7 @@ expected = {
     "convolution": 32,
     "max_pool": 1,
     "avg_pool": 1,
+    "adaptive_avg_pool": 1,
     "interleave_channels": 1,
     "joined_embeddings": 1,
     "multiply_transposed": 64,
@@ -79,6 +81,7 @@ OPERATORS = (
     "depthwise",
     "max_pool",
     "avg_pool",
+    "adaptive_avg_pool",
     "interleave_channels",
     "joined_embeddings",
     "multiply_transposed",

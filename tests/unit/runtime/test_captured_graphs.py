@@ -15,6 +15,7 @@ from corestream.ops import (
     ConvolutionShape,
     EmbeddingPart,
     JoinedPart,
+    adaptive_avg_pool,
     avg_pool,
     convolution,
     has_kernels,
@@ -76,7 +77,7 @@ class Network(nn.Module):
         ]
         image = joined_convolutions(parts)
         image = image * torch.sigmoid(image)
-        features = image.mean((2, 3))
+        features = adaptive_avg_pool(image, (1, 1)).flatten(1)
         logits = linear(features, self.classifier, out_features=10)
         return multiply_transposed(logits[:, :, None], features[:, :, None])
 
