@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.machine import computes_bf16
 from benchmarks.measure import Effort, ratios, time_in_turns
@@ -17,12 +17,14 @@ from corestream.ops import (
     ConvolutionShape,
     EmbeddingPart,
     JoinedPart,
+    LSTMWeights,
     convolution,
     has_convolution_kernel,
     has_kernels,
     joined_convolutions,
     joined_embeddings,
     linear,
+    lstm_layer,
     max_pool,
     multiply_transposed,
     pack_convolution,
@@ -54,6 +56,8 @@ BATCHES = ((1, 27, 27, 64), (256, 27, 27, 64))
 TABLES = ((1, 26, 20000, 64), (256, 26, 20000, 64))
 # Batch, input channels, size, output channels of each: SqueezeNet.
 JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
+# Batch, steps, features, hidden units: LSTM.
+LSTMS = ((1, 64, 256, 512), (8, 64, 256, 512))
 
 _Call = Callable[[], object]
 
@@ -207,6 +211,27 @@ def _embeddings(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     return _row(name, calls, note=_microseconds, has_kernel=True, effort=effort, over="torch")
 
 
+def _lstm(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    batch, steps, features, hidden = shape
+    layer = nn.LSTM(features, hidden, batch_first=True, dtype=DTYPES[dtype])
+    weights = LSTMWeights.of(
+        layer.weight_ih_l0,
+        layer.weight_hh_l0,
+        bias_ih=layer.bias_ih_l0,
+        bias_hh=layer.bias_hh_l0,
+    )
+    x = torch.randn(batch, steps, features).to(DTYPES[dtype])
+    zeros = torch.zeros(batch, hidden, dtype=x.dtype)
+    calls: dict[str, _Call] = {
+        "oneDNN": lambda: layer(x),
+        "ours": lambda: lstm_layer(x, weights, h0=zeros, c0=zeros, batch_first=True),
+    }
+    name = f"{dtype} LSTM {batch} × {steps} × {features} → {hidden}"
+    flops = 8.0 * batch * steps * hidden * (features + hidden)
+    has_kernel = has_kernels(DTYPES[dtype])
+    return _row(name, calls, note=_rate(flops), has_kernel=has_kernel, effort=effort)
+
+
 def _microseconds(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} us"
 
@@ -242,6 +267,7 @@ _LAYERS = (
     (_join, JOINS),
     (_product, BATCHES),
     (_embeddings, TABLES),
+    (_lstm, LSTMS),
 )
 
 

@@ -12,6 +12,7 @@
 
 #include "capture.h"
 #include "openmp.h"
+#include "team_barrier.h"
 
 namespace corestream {
 
@@ -59,6 +60,27 @@ void run_shares(int size, const Work& work, const Body& body,
   }
   for (int member = ran; member < size; ++member) body(work, member);
   if (check) check();
+}
+
+// Runs body(work, step, 0) to body(work, step, size - 1) for each step, when all of the one before
+// have run: one region for all steps, as a team takes as long to begin as a short step. Else as
+// run_shares.
+template <typename Work, typename Body>
+void run_steps(int size, int64_t steps, const Work& work, const Body& body) {
+  static_assert(std::is_empty_v<Body>, "what the body needs must be a part of the work");
+  if (Capture* capture = Capture::current()) {
+    for (int64_t step = 0; step < steps; ++step) {
+      capture->add({size, [work, body, step](int member) { body(work, step, member); }, nullptr});
+    }
+  }
+  TeamBarrier barrier;
+  const std::function<void(int, int)> run = [&](int member, int members) {
+    for (int64_t step = 0; step < steps; ++step) {
+      for (int part = member; part < size; part += members) body(work, step, part);
+      if (members > 1 && step + 1 < steps) barrier.wait(members);
+    }
+  };
+  run_on_team(size == 1 ? 1 : at::get_num_threads(), run);
 }
 
 }  // namespace corestream

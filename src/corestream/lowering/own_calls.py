@@ -27,6 +27,9 @@ _TORCH_CALL_S = 2e-6
 _LIMITED_IN_PLACE = (nn.functional.relu, nn.functional.relu6, nn.functional.hardtanh)
 
 
+Results = Tensor | tuple[Tensor, ...]
+
+
 class Call:
     """What is known so far to belong to a call of ours."""
 
@@ -43,7 +46,7 @@ class Call:
         """The tensors that it reads when it runs."""
         raise NotImplementedError
 
-    def run(self) -> Tensor:
+    def run(self) -> Results:
         """The operator, as a part of what is traced; its weights are constants."""
         raise NotImplementedError
 

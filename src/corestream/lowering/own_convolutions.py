@@ -24,11 +24,13 @@ from corestream.lowering.own_calls import (
     Call,
     ConvolutionCall,
     LinearCall,
+    Results,
     has_own_convolution,
     limits_of,
 )
 from corestream.lowering.own_embeddings import EmbeddingCall, JoinedRowsCall, may_join_embeddings
 from corestream.lowering.own_images import JoinedCall, PoolCall
+from corestream.lowering.own_lstm import LSTMCall, may_have_lstm
 from corestream.lowering.sizes import are_equal, not_traced
 from corestream.measure.inputs import ModelInputs
 
@@ -37,7 +39,7 @@ _Args = tuple[Any, ...]
 _CONVOLUTION, _LINEAR, _NORM, _SUM, _LIMIT = "convolution", "linear", "norm", "sum", "limit"
 _MAX_POOL, _AVG_POOL, _JOIN = "max pool", "avg pool", "join"
 _ADAPTIVE_POOL, _MEAN = "adaptive pool", "mean"
-_EMBEDDING, _STACK = "embedding", "stack"
+_EMBEDDING, _STACK, _LSTM = "embedding", "stack", "lstm"
 _KINDS = {
     _CONVOLUTION: ("conv2d",),
     _LINEAR: ("linear",),
@@ -50,6 +52,7 @@ _KINDS = {
     _JOIN: ("cat", "concat", "concatenate"),
     _EMBEDDING: ("embedding",),
     _STACK: ("stack",),
+    _LSTM: ("lstm",),
     _LIMIT: ("relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_"),
 }
 _POOLS: dict[str, Callable[[_Args, dict[str, Any]], Call | None]] = {
@@ -94,10 +97,11 @@ class _Calls(TorchFunctionMode):
         if found is None:
             return func(*args, **kwargs)
         result = self._run(found, func, args, kwargs)
-        self._known.keep(result, (index, found), sources=found.sources())
+        for tensor in (result,) if isinstance(result, Tensor) else result:
+            self._known.keep(tensor, (index, found), sources=found.sources())
         return result
 
-    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Results:
         raise NotImplementedError
 
     def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
@@ -119,6 +123,8 @@ class _Calls(TorchFunctionMode):
                 return self._joined(kind, args, kwargs)
             if not isinstance(args[0], Tensor):
                 return None
+            if kind == _LSTM:
+                return LSTMCall.of(args, kwargs) if self._is_constant(args[2:3], {}) else None
             if kind in _POOLS:
                 return _POOLS[kind](args, kwargs)
             if kind in (_CONVOLUTION, _LINEAR, _EMBEDDING):
@@ -202,7 +208,7 @@ class OwnConvolutions(_Calls):
     def _may_join(self, index: int) -> bool:
         return self._reads[index] > 0
 
-    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Results:
         """Ours alone: graphs keep calls that write to a tensor, also where nobody reads it."""
         if _writes(func, kwargs):
             self._stale[args[0]] = True
@@ -236,8 +242,8 @@ class _Reads(_Calls):
     def _may_extend(self, index: int) -> bool:
         return True
 
-    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Tensor:
-        result: Tensor = func(*args, **kwargs)
+    def _run(self, found: Call, func: Any, args: _Args, kwargs: dict[str, Any]) -> Results:
+        result: Results = func(*args, **kwargs)
         return result
 
     def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
@@ -267,7 +273,9 @@ def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
 def may_have_own_convolutions(model: nn.Module) -> bool:
     """Whether layers of the model suit, as far as they themselves tell."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return any(map(has_own_convolution, layers)) or may_join_embeddings(model)
+    return (
+        any(map(has_own_convolution, layers)) or may_join_embeddings(model) or may_have_lstm(model)
+    )
 
 
 def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Counter[int]:

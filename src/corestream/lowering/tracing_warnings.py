@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.jit._trace import TracerWarning
 
 _TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parent)
 
 
 @contextmanager
@@ -22,16 +25,36 @@ def warnings_as_notes() -> Iterator[list[str]]:
     do anything about it.
     """
     notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
+
+        def keep(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any
+        ) -> None:
+            _note(notes, str(message), category=category, place=_caller(filename, lineno))
+
+        warnings.showwarning = keep
         yield notes
-    for warning in caught:
-        text = str(warning.message).split(". ")[0]
-        if warning.filename.startswith(_TORCH) or "`torch.jit." in text:
-            continue
-        kind = (
-            "" if issubclass(warning.category, TracerWarning) else f"{warning.category.__name__}: "
-        )
-        note = f"{kind}{text} ({warning.filename}:{warning.lineno})"
-        if note not in notes:
-            notes.append(note)
+
+
+def _caller(filename: str, line: int) -> tuple[str, int]:
+    """Where a warning belongs: not to our code that calls torch in a model's place."""
+    frame = sys._getframe(1)
+    while filename.startswith(_OURS) and frame.f_back is not None:
+        frame = frame.f_back
+        filename, line = frame.f_code.co_filename, frame.f_lineno
+        if filename == warnings.__file__:
+            filename = _OURS
+    return filename, line
+
+
+def _note(
+    notes: list[str], message: str, *, category: type[Warning], place: tuple[str, int]
+) -> None:
+    text = message.split(". ")[0]
+    if place[0].startswith(_TORCH) or "`torch.jit." in text:
+        return
+    kind = "" if issubclass(category, TracerWarning) else f"{category.__name__}: "
+    note = f"{kind}{text} ({place[0]}:{place[1]})"
+    if note not in notes:
+        notes.append(note)

@@ -14,6 +14,7 @@ from corestream.ops.embedding import EmbeddingPart, joined_embeddings
 from corestream.ops.joining import JoinedPart, joined_convolutions
 from corestream.ops.kernels import has_kernels
 from corestream.ops.linear import linear, pack_linear
+from corestream.ops.lstm import LSTMWeights, lstm_layer
 from corestream.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from corestream.ops.product import multiply_transposed
 
@@ -21,6 +22,7 @@ __all__ = [
     "ConvolutionShape",
     "EmbeddingPart",
     "JoinedPart",
+    "LSTMWeights",
     "adaptive_avg_pool",
     "attention",
     "avg_pool",
@@ -32,6 +34,7 @@ __all__ = [
     "joined_convolutions",
     "joined_embeddings",
     "linear",
+    "lstm_layer",
     "max_pool",
     "multiply_transposed",
     "pack_convolution",
