@@ -46,7 +46,7 @@ def _row(name: str, *, cores: list[int], effort: Effort) -> Row:
         batch_sizes=(1,),
         dynamic_batch=True,
     )
-    callee = TorchScriptBackend(own_convolutions=True).build(request).callee_source()
+    callee = TorchScriptBackend(own_layers=True).build(request).callee_source()
     task = corestream.Task(_Source(callee), corestream.CPUPool(cores))
 
     def call(captures: str) -> None:

@@ -18,6 +18,7 @@ from corestream.ops import (
     EmbeddingPart,
     JoinedPart,
     LSTMWeights,
+    adaptive_avg_pool,
     convolution,
     has_convolution_kernel,
     has_kernels,
@@ -58,6 +59,9 @@ TABLES = ((1, 26, 20000, 64), (256, 26, 20000, 64))
 JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
 # Batch, steps, features, hidden units: LSTM.
 LSTMS = ((1, 64, 256, 512), (8, 64, 256, 512))
+
+# Batch, channels, size: MobileNetV2 and SqueezeNet.
+MEANS = ((1, 1280, 7), (8, 1000, 13))
 
 _Call = Callable[[], object]
 
@@ -141,6 +145,23 @@ def _pool(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
         name,
         calls,
         note=lambda seconds: f"{moved / seconds / 1e9:.1f} GB/s",
+        has_kernel=has_kernels(DTYPES[dtype]),
+        effort=effort,
+        over="torch",
+    )
+
+
+def _mean(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    batch, channels, size = shape
+    x = _channels_last(torch.randn(batch, channels, size, size), dtype)
+    calls: dict[str, _Call] = {
+        "torch": lambda: torch.nn.functional.adaptive_avg_pool2d(x, 1),
+        "ours": lambda: adaptive_avg_pool(x, (1, 1)),
+    }
+    return _row(
+        f"{dtype} mean {batch} × {channels} × {size}²",
+        calls,
+        note=_microseconds,
         has_kernel=has_kernels(DTYPES[dtype]),
         effort=effort,
         over="torch",
@@ -264,6 +285,7 @@ _LAYERS = (
     (_linear, LINEAR),
     (_convolution, CONVOLUTIONS),
     (_pool, POOLS),
+    (_mean, MEANS),
     (_join, JOINS),
     (_product, BATCHES),
     (_embeddings, TABLES),

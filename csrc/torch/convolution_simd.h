@@ -91,8 +91,8 @@ template <typename Kind, int Rows, int Vectors, typename Factor>
   }
 }
 
-// A multiplier takes four cycles and begins two products in each: a low tile has fewer sums than
-// that keeps busy, so it has each in parts. With the weights asked for ahead, a row of 512 by 2048
+// Two multipliers begin a product in each cycle, and take four: a low tile has fewer sums than that
+// keeps busy, so it has each in parts. With the weights asked for ahead, a row of 512 by 2048
 // columns on AVX2 takes 0.67 of the time.
 template <int Rows, int Vectors>
 constexpr int kChains = Rows * Vectors >= 8 ? 1 : 8 / (Rows * Vectors);

@@ -12,7 +12,7 @@ namespace {
 constexpr int kColumns = 4;
 // Vectors of the set that are one of ours: a cache line of float, of which nothing is left for
 // later. Pixels are often a power of two apart, and a cache has few places for such lines.
-constexpr int kHalves = static_cast<int>(kParts);
+constexpr int kMostHalves = static_cast<int>(kParts);
 // So many columns of the output ahead of its turn, memory is asked for: the processor's own
 // prefetchers do not follow as many streams as a kernel has rows and columns.
 constexpr int kAhead = 2 * kColumns;
@@ -32,9 +32,10 @@ struct DepthwiseRow {
 };
 
 // What is known of some columns and channels where a kernel is compiled.
-template <int Columns, bool IsInside, bool IsWhole>
+template <int Columns, bool IsInside, int Halves, bool IsWhole>
 struct Known {
   static constexpr int kCount = Columns;
+  static constexpr int kHalves = Halves;       // that have a channel
   static constexpr bool kIsInside = IsInside;  // all taps lie within the row
   static constexpr bool kIsWhole = IsWhole;    // there is a channel for each lane
 };
@@ -64,6 +65,7 @@ template <typename Kind, int Kernel, int Stride, typename Columns>
 void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
   const Convolution& c = row.convolution;
   constexpr int kCount = Columns::kCount, kInputs = (kCount - 1) * Stride + Kernel;
+  constexpr int kHalves = Columns::kHalves;
   const int64_t left = x * Stride - c.pad_width;
   if constexpr (Columns::kIsInside) expect_columns<Kind, Kernel, Stride>(row, x, channel);
   Floats sums[kHalves][kCount];
@@ -117,14 +119,20 @@ void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel)
 // So many columns for the channels of a piece.
 template <typename Kind, int Kernel, int Stride, int Columns, bool IsInside>
 void convolve_channels(const DepthwiseRow<Kind>& row, int64_t x, const Piece& piece) {
-  const int64_t channels = row.convolution.channels;
-  const int64_t end = smaller(piece.end_panel * kVector, channels / kVector * kVector);
+  const int64_t channels = row.convolution.channels, last = piece.end_panel * kVector;
+  const int64_t whole = smaller(last, channels / kVector * kVector);
   int64_t channel = piece.begin_panel * kVector;
-  for (; channel < end; channel += kVector) {
-    convolve_columns<Kind, Kernel, Stride, Known<Columns, IsInside, true>>(row, x, channel);
+  for (; channel < whole; channel += kVector) {
+    using All = Known<Columns, IsInside, kMostHalves, true>;
+    convolve_columns<Kind, Kernel, Stride, All>(row, x, channel);
   }
-  if (channel >= channels || channel >= piece.end_panel * kVector) return;
-  convolve_columns<Kind, Kernel, Stride, Known<Columns, false, false>>(row, x, channel);
+  if (channel >= smaller(last, channels)) return;
+  if (channels - channel <= kLanes) {
+    convolve_columns<Kind, Kernel, Stride, Known<Columns, IsInside, 1, false>>(row, x, channel);
+  } else {
+    using Part = Known<Columns, IsInside, kMostHalves, false>;
+    convolve_columns<Kind, Kernel, Stride, Part>(row, x, channel);
+  }
 }
 
 template <typename Kind, int Kernel, int Stride, int Columns = kColumns>
@@ -141,7 +149,8 @@ void convolve_outside(const DepthwiseRow<Kind>& row, int64_t x, int64_t columns,
 template <typename Kind, int Kernel, int Stride>
 void convolve_row(const DepthwiseRow<Kind>& row, const Piece& piece) {
   const Convolution& c = row.convolution;
-  visit_tiles(0, c.out_width, kColumns, [&](int64_t x, int64_t columns) {
+  for (int64_t x = 0; x < c.out_width; x += kColumns) {
+    const int64_t columns = smaller(kColumns, c.out_width - x);
     const int64_t left = x * Stride - c.pad_width;
     const bool is_inside = left >= 0 && left + (kColumns - 1) * Stride + Kernel <= c.width;
     if (columns == kColumns && is_inside) {
@@ -149,7 +158,7 @@ void convolve_row(const DepthwiseRow<Kind>& row, const Piece& piece) {
     } else {
       convolve_outside<Kind, Kernel, Stride>(row, x, columns, piece);
     }
-  });
+  }
 }
 
 template <typename Kind, int Kernel, int Stride>

@@ -5,7 +5,10 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <tuple>
+#include <type_traits>
+#include <vector>
 
 #include "convolution.h"
 #include "convolution_team.h"
@@ -49,13 +52,15 @@ void check(const at::Tensor& input, const Layer& layer) {
               input.sizes(), "; pass (steps, batch, features), or the batch first");
   TORCH_CHECK(input.size(layer.batch_first ? 1 : 0) > 0, "input must have a step; got ",
               input.sizes(), "; only the batch may be empty");
-  for (const at::Tensor* state : {&layer.h0, &layer.c0}) {
-    TORCH_CHECK(
-        state->dim() == 2 && state->size(0) == batch && state->size(1) > 0 &&
-            state->sizes() == layer.h0.sizes() && state->scalar_type() == input.scalar_type(),
-        "h0 and c0 must be (batch, hidden) of ", batch, " sequences in ", input.scalar_type(),
-        "; got ", state->sizes(), " in ", state->scalar_type(), "; select a layer's");
-  }
+  const auto check_state = [&](const char* name, const at::Tensor& state) {
+    TORCH_CHECK(state.dim() == 2 && state.size(0) == batch && state.size(1) > 0 &&
+                    state.sizes() == layer.h0.sizes() && state.scalar_type() == input.scalar_type(),
+                name, " must be (batch, hidden) of ", batch, " sequences in ", input.scalar_type(),
+                ", like the other; got ", state.sizes(), " in ", state.scalar_type(),
+                "; select a layer's");
+  };
+  check_state("h0", layer.h0);
+  check_state("c0", layer.c0);
   const std::array<int64_t, 4> sizes{layer.gates(), input.size(2), 1, 1};
   check_packed(layer.packed_input, layer.bias, sizes, /*groups=*/1, input.scalar_type());
   const std::array<int64_t, 4> hidden_sizes{layer.gates(), layer.hidden(), 1, 1};
@@ -93,10 +98,11 @@ Results by_torch(const at::Tensor& input, const Layer& layer) {
       at::lstm(layer.reverse ? input.flip(time) : input, state, parameters, has_bias,
                /*num_layers=*/1, /*dropout=*/0.0, /*train=*/false, /*bidirectional=*/false,
                layer.batch_first);
-  return {layer.reverse ? output.flip(time) : output, last.squeeze(0), cell.squeeze(0)};
+  const at::Tensor in_order = layer.reverse ? output.flip(time) : output;
+  return {in_order.contiguous(), last.squeeze(0).contiguous(), cell.squeeze(0).contiguous()};
 }
 
-// Where a step is in each tensor, in elements.
+// What the members of a team do in each step; distances are in elements.
 struct StepWork {
   Convolution product;  // of the hidden state; what the input adds is its residual
   ConvolutionKernel kernel;
@@ -199,7 +205,7 @@ Results run(const at::Tensor& input, const Layer& layer) {
   work.cells.last_output = last.data_ptr();
   work.cells.last_cell = cell.data_ptr();
   const int64_t products = work.cells.batch * layer.hidden() * layer.gates();
-  work.members = team_size_for(work.blocks, products, kLeastProducts);
+  work.members = team_size_for(work.blocks, products, kLeastStepProducts);
   run_steps(work.members, work.steps, work,
             [](const StepWork& all, int64_t step, int member) { run_step(all, step, member); });
   return results;

@@ -13,8 +13,8 @@ namespace {
 
 // Elements of the input that are worth another thread: about what waking a team takes.
 constexpr int64_t kLeastWork = 16 * 1024;
-// Channels of an image whose mean is taken together: four vectors of the widest set.
-constexpr int64_t kBlock = 64;
+// Channels of an image that one member has: a cache line or more.
+constexpr int64_t kBlock = 16;
 
 struct PoolWork {
   Pool pool;
@@ -27,26 +27,23 @@ struct PoolWork {
 struct MeanWork {
   Pool pool;
   PoolKernel kernel;
-  float* workspace;  // as many as the output has
-  int64_t blocks, batch, element_size;
+  float* workspace;  // a row for each member
+  int64_t blocks, batch, row, element_size;
   int members;
 };
 
-const char* element(const void* from, int64_t index, int64_t size) {
-  return static_cast<const char*>(from) + index * size;
-}
-
-// Some blocks of an image's channels: a window that has all of its pixels.
-void mean_of(const MeanWork& work, int64_t image, int64_t begin_block, int64_t end_block) {
-  const int64_t channels = work.pool.channels, begin = begin_block * kBlock;
-  const int64_t pixels = work.pool.height;
-  const int64_t from = image * pixels * work.pool.input_pixel + begin,
-                to = image * channels + begin;
-  Pool part = work.pool;
-  part.input = element(part.input, from, work.element_size);
-  part.output = const_cast<char*>(element(part.output, to, work.element_size));
-  part.channels = std::min(end_block * kBlock, channels) - begin;
-  work.kernel(part, 0, 1, work.workspace + to);
+// Some blocks of an image's channels, by the member that has such a workspace.
+void mean_of(const MeanWork& work, int64_t image, int64_t begin_block, int64_t end_block,
+             float* workspace) {
+  const Pool& pool = work.pool;
+  const int64_t begin = begin_block * kBlock;
+  const int64_t from = image * pool.height * pool.width * pool.input_pixel + begin;
+  Pool part = pool;
+  part.input = static_cast<const char*>(pool.input) + from * work.element_size;
+  part.output =
+      static_cast<char*>(pool.output) + (image * pool.channels + begin) * work.element_size;
+  part.channels = std::min(end_block * kBlock, pool.channels) - begin;
+  work.kernel(part, 0, 1, workspace);
 }
 
 }  // namespace
@@ -85,23 +82,19 @@ void run_pool(const Pool& pool, PoolKernel kernel, int64_t batch) {
 }
 
 void run_mean(const Pool& pool, c10::ScalarType dtype, int64_t batch) {
-  Pool whole = pool;
-  whole.height = whole.kernel_height = pool.height * pool.width;
-  whole.width = whole.kernel_width = whole.out_height = whole.out_width = 1;
-  whole.is_average = true;
-  const at::Tensor sums = new_tensor({batch * pool.channels}, at::kFloat);
   const int64_t blocks = (pool.channels + kBlock - 1) / kBlock, pieces = batch * blocks;
-  const int64_t elements = batch * pool.channels * whole.height;
-  const auto size = static_cast<int64_t>(c10::elementSize(dtype));
+  const int64_t row = pool.width * pool.channels, elements = batch * pool.height * row;
   const int members = team_size_for(pieces, elements, kLeastWork);
-  const MeanWork work{whole,  pool_kernel(dtype), sums.data_ptr<float>(), blocks, batch, size,
-                      members};
+  const at::Tensor columns = new_tensor({members * row}, at::kFloat);
+  const auto size = static_cast<int64_t>(c10::elementSize(dtype));
+  const MeanWork work{
+      pool, pool_kernel(dtype), columns.data_ptr<float>(), blocks, batch, row, size, members};
   run_shares(members, work, [](const MeanWork& all, int member) {
     auto [begin, end] = share(all.batch * all.blocks, member, all.members);
     while (begin < end) {
       const int64_t image = begin / all.blocks, first = image * all.blocks;
       const int64_t last = std::min(end, first + all.blocks);
-      mean_of(all, image, begin - first, last - first);
+      mean_of(all, image, begin - first, last - first, all.workspace + member * all.row);
       begin = last;
     }
   });

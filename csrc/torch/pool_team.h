@@ -18,7 +18,7 @@ Pool pool_between(const at::Tensor& image, const at::Tensor& output);
 // The windows of `batch` images.
 void run_pool(const Pool& pool, PoolKernel kernel, int64_t batch);
 
-// The means of whole images, to dense pixels; of the pool, kernel and output sizes are not read.
+// The same for windows that each are an image, divided by their channels.
 void run_mean(const Pool& pool, c10::ScalarType dtype, int64_t batch);
 
 }  // namespace corestream

@@ -18,6 +18,8 @@ namespace corestream {
 
 // Multiplications that are worth another thread: about what waking a team takes.
 constexpr int64_t kLeastProducts = 200'000;
+// Multiplications of a step that are worth another thread: what meeting it takes.
+constexpr int64_t kLeastStepProducts = 20'000;
 // Bytes to copy that are.
 constexpr int64_t kBytesPerThread = 64 * 1024;
 
@@ -41,7 +43,7 @@ inline std::pair<int64_t, int64_t> share(int64_t count, int64_t member, int64_t 
 // check() is called once it has run, and throws what the body could not.
 //
 // A graph that is captured keeps the work and runs it again, so all that the body needs is in it,
-// by value, with pointers to nothing but tensors: operands, or what new_output made.
+// by value, with pointers to nothing but tensors: operands, or what new_tensor made.
 template <typename Work, typename Body>
 void run_shares(int size, const Work& work, const Body& body,
                 const std::function<void()>& check = nullptr) {
@@ -75,9 +77,11 @@ void run_steps(int size, int64_t steps, const Work& work, const Body& body) {
   }
   TeamBarrier barrier;
   const std::function<void(int, int)> run = [&](int member, int members) {
+    const int met = std::min(size, members);
+    if (member >= met) return;
     for (int64_t step = 0; step < steps; ++step) {
-      for (int part = member; part < size; part += members) body(work, step, part);
-      if (members > 1 && step + 1 < steps) barrier.wait(members);
+      for (int part = member; part < size; part += met) body(work, step, part);
+      if (met > 1 && step + 1 < steps) barrier.wait(met);
     }
   };
   run_on_team(size == 1 ? 1 : at::get_num_threads(), run);

@@ -118,7 +118,7 @@ struct Head {
     for (int64_t row = 0; row < shape.num_queries; ++row) {
       const std::vector<double> results = expected(row);
       for (int64_t i = 0; i < shape.head_size; ++i) {
-        worst = std::max(worst, std::abs(output.value(row, i) - results[i]));
+        worst = std::max(worst, distance(output.value(row, i), results[i]));
       }
     }
     return worst;

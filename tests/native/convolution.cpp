@@ -87,7 +87,7 @@ class Case {
     for (int64_t pixel = 0; pixel < c.num_pixels(); ++pixel) {
       for (int64_t channel = 0; channel < c.out_channels; ++channel) {
         const double found = value_of(output_[pixel * c.out_channels + channel]);
-        worst = std::max(worst, std::abs(found - expected(pixel, channel)));
+        worst = std::max(worst, distance(found, expected(pixel, channel)));
       }
     }
     return worst;

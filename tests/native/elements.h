@@ -2,7 +2,9 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #if defined(__x86_64__)
 namespace corestream {
@@ -24,6 +26,12 @@ inline void store(float& element, float value) { element = value; }
 // Cut off, not rounded: any bf16 will do.
 inline void store(uint16_t& element, float value) {
   element = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+}
+
+// Infinite where one of them is a NaN, which a comparison would pass over.
+inline double distance(double found, double wanted) {
+  const double difference = std::abs(found - wanted);
+  return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference;
 }
 
 }  // namespace corestream

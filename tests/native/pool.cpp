@@ -66,8 +66,7 @@ class Case {
         const double found = value_of(output_[pixel * p.channels + channel]);
         const double wanted = expected(pixel, channel);
         if (found == wanted || (std::isnan(found) && std::isnan(wanted))) continue;
-        const double difference = std::abs(found - wanted);
-        worst = std::max(worst, std::isnan(difference) ? kInfinity : difference);
+        worst = std::max(worst, distance(found, wanted));
       }
     }
     return worst;

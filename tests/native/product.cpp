@@ -44,7 +44,7 @@ double error_of(ProductKernel kernel, int64_t rows, int64_t columns, int64_t dep
     for (int64_t column = 0; column < columns; ++column) {
       double expected = 0;
       for (int64_t k = 0; k < depth; ++k) expected += left.at(row, k) * right.at(column, k);
-      worst = std::max(worst, std::abs(output.at(row, column) - expected));
+      worst = std::max(worst, distance(output.at(row, column), expected));
     }
   }
   return worst;

@@ -273,13 +273,13 @@ def _batch_sizes(
 def _backends(options: Options, *, model: nn.Module) -> list[Backend]:
     from corestream.lowering.aoti import AOTInductorBackend
     from corestream.lowering.eager import EagerBackend
-    from corestream.lowering.own_convolutions import may_have_own_convolutions
+    from corestream.lowering.own_layers import may_have_own_layers
     from corestream.lowering.torchscript import TorchScriptBackend
 
     every: list[Backend] = [
         AOTInductorBackend(cache=options.cache),
         TorchScriptBackend(),
-        *([TorchScriptBackend(own_convolutions=True)] if may_have_own_convolutions(model) else []),
+        *([TorchScriptBackend(own_layers=True)] if may_have_own_layers(model) else []),
         EagerBackend(measures_passes=options.backend == "eager"),
     ]
     return [one for one in every if options.backend in ("auto", one.name)]

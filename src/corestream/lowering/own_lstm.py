@@ -16,7 +16,8 @@ from corestream.ops.lstm import LSTMWeights, lstm_layer
 
 def may_have_lstm(model: nn.Module) -> bool:
     """Whether the model has a layer that may be ours."""
-    return any(isinstance(module, nn.LSTM) for module in model.modules())
+    layers = [module for module in model.modules() if isinstance(module, nn.LSTM)]
+    return any(layer.proj_size == 0 and has_kernels(torch.float32) for layer in layers)
 
 
 @dataclass(frozen=True)

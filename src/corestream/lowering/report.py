@@ -28,7 +28,7 @@ class CandidateReport:
         holds_gil: Whether streams take turns; None if it was not built.
         is_chosen: Whether it was kept.
         notes: What else is worth knowing.
-        variant: What sets it apart from another of the same backend and dtype: "own convolutions"
+        variant: What sets it apart from another of the same backend and dtype: "own layers"
             for corestream's kernels; empty for the plain one.
 
     Thread-safe: a value that never changes.

@@ -19,7 +19,7 @@ from corestream import _native
 from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.casting import in_dtype
 from corestream.lowering.heap import used_bytes
-from corestream.lowering.own_convolutions import OwnConvolutions, count_reads
+from corestream.lowering.own_layers import OwnLayers, count_reads
 from corestream.lowering.own_operators import own_operators
 from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
 from corestream.lowering.tracing_warnings import warnings_as_notes
@@ -31,7 +31,7 @@ _RUNS_TO_SETTLE = 2
 # Shapes that came once only must not pile up.
 _MOST_COUNTED = 8192
 
-_OWN_CONVOLUTIONS = "convolutions by corestream's kernels"
+_OWN_LAYERS = "layers by corestream's kernels"
 _SCRIPT, _INPUTS, _FACTS = "script.pt", "inputs.pt", "torchscript.json"
 
 
@@ -186,15 +186,15 @@ class TorchScriptBackend:
     """The backend of that name.
 
     Args:
-        own_convolutions: Convolutions by corestream's kernels where those suit. Which way is
-            faster depends on the model: on how much of its time goes into calls.
+        own_layers: Layers by corestream's kernels where those suit. Which way is faster depends on
+            the model: on how much of its time goes into calls.
     """
 
     name = "torchscript"
 
-    def __init__(self, *, own_convolutions: bool = False) -> None:
-        self._own_convolutions = own_convolutions
-        self.variant = "own convolutions" if own_convolutions else ""
+    def __init__(self, *, own_layers: bool = False) -> None:
+        self._own_layers = own_layers
+        self.variant = "own layers" if own_layers else ""
 
     def build(self, request: LoweringRequest) -> TorchScriptArtifact:
         """Traces and freezes a copy of the model; raises what stands in the way."""
@@ -205,9 +205,9 @@ class TorchScriptBackend:
             # A batch of one could be traced as a size that broadcasts.
             inputs = inputs.with_batch(max(2, *request.batch_sizes))
         notes: list[str] = []
-        if self._own_convolutions:
-            notes.append(_OWN_CONVOLUTIONS)
-            script, structure = _trace_own_convolutions(request, inputs)
+        if self._own_layers:
+            notes.append(_OWN_LAYERS)
+            script, structure = _trace_own_layers(request, inputs)
         else:
             script, structure = _trace_channels_last(request, inputs, notes)
         example = inputs.with_batch(1) if request.batch_sizes else inputs
@@ -239,7 +239,7 @@ def _trace_channels_last(
     return _frozen_trace(model, inputs, team_size=request.team_size)
 
 
-def _trace_own_convolutions(request: LoweringRequest, inputs: ModelInputs) -> _Traced:
+def _trace_own_layers(request: LoweringRequest, inputs: ModelInputs) -> _Traced:
     model = _in_channels_last(in_dtype(request.model, inputs, dtype=request.dtype))
     outputs = inputs.call(model)
     with own_operators(model, inputs, team_size=request.team_size):
@@ -250,7 +250,7 @@ def _trace_own_convolutions(request: LoweringRequest, inputs: ModelInputs) -> _T
                 "the model must have a layer that corestream has a kernel for; got none that is "
                 "called so; use another backend"
             )
-        ours = OwnConvolutions(model, reads, team_size=request.team_size)
+        ours = OwnLayers(model, reads, team_size=request.team_size)
         hook = model.register_forward_hook(lambda _, args, results: ours.check(results))
         try:
             with ours:

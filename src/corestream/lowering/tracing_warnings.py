@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.jit._trace import TracerWarning
 
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OURS = str(Path(__file__).parent) + os.sep
+# From a function of torch to the mode that sees its call.
+_DISPATCH = _TORCH + "overrides.py"
 
 
 @contextmanager
@@ -33,19 +37,21 @@ def warnings_as_notes() -> Iterator[list[str]]:
         ) -> None:
             _note(notes, str(message), category=category, place=_caller(filename, lineno))
 
-        warnings.showwarning = keep
+        warnings.showwarning = keep  # type: ignore[assignment]  # (it takes files, too)
         yield notes
 
 
 def _caller(filename: str, line: int) -> tuple[str, int]:
     """Where a warning belongs: not to our code that calls torch in a model's place."""
-    frame = sys._getframe(1)
-    while filename.startswith(_OURS) and frame.f_back is not None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename, frame.f_lineno) != (filename, line):
         frame = frame.f_back
-        filename, line = frame.f_code.co_filename, frame.f_lineno
-        if filename == warnings.__file__:
-            filename = _OURS
-    return filename, line
+    while frame is not None and frame.f_code.co_filename.startswith((_OURS, _DISPATCH)):
+        is_dispatch = frame.f_code.co_filename == _DISPATCH
+        frame = frame.f_back
+        if is_dispatch and frame is not None and frame.f_code.co_filename.startswith(_TORCH):
+            frame = frame.f_back  # the function that was called
+    return (filename, line) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _note(

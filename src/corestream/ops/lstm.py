@@ -53,7 +53,7 @@ class LSTMWeights:
             What :func:`lstm_layer` takes.
 
         Raises:
-            ValueError: The sizes are not those of an LSTM without a projection.
+            ValueError: The sizes are not those of one layer without a projection.
 
         Example:
             >>> from torch import nn
@@ -70,6 +70,12 @@ class LSTMWeights:
                 "weights must be (4 * hidden, features) and (4 * hidden, hidden); got "
                 f"{tuple(weight_ih.shape)} and {tuple(weight_hh.shape)}; projections are torch's"
             )
+        for bias in (bias_ih, bias_hh):
+            if bias is not None and bias.shape != (_GATES * hidden,):
+                raise ValueError(
+                    f"biases must be (4 * hidden,) = ({_GATES * hidden},); got "
+                    f"{tuple(bias.shape)}; pass those of the same layer"
+                )
         given = [bias.detach().float() for bias in (bias_ih, bias_hh) if bias is not None]
         bias = _in_blocks(torch.stack(given).sum(0)[:, None]).flatten() if given else None
         packed_input, packed_hidden = (
@@ -111,8 +117,8 @@ def lstm_layer(
         reverse: Whether the last step is computed first.
 
     Returns:
-        The output of all steps, (steps, batch, hidden), that of the last one, and the state after
-        it, (batch, hidden), of the input's dtype.
+        The output of all steps, (steps, batch, hidden), that of the step computed last, and the
+        state after it, (batch, hidden), of the input's dtype.
 
     Raises:
         RuntimeError: The sizes or dtypes do not fit.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from corestream.lowering.backend import LoweringRequest
-from corestream.lowering.own_convolutions import may_have_own_convolutions
+from corestream.lowering.own_layers import may_have_own_layers
 from corestream.lowering.own_linear import LinearShape
 from corestream.lowering.torchscript import TorchScriptBackend
 from corestream.measure import ModelInputs
@@ -50,7 +50,7 @@ def lowered(model):
         batch_sizes=(4,),
         dynamic_batch=True,
     )
-    artifact = TorchScriptBackend(own_convolutions=True).build(request)
+    artifact = TorchScriptBackend(own_layers=True).build(request)
     kinds = [node.kind() for node in artifact._script.graph.nodes()]
     return artifact, kinds
 
@@ -115,5 +115,5 @@ def test_tables_that_lookups_write_to_are_left_to_torch():
 
 
 def test_a_model_of_many_tables_gets_the_candidate():
-    assert may_have_own_convolutions(Recommender(lambda parts: parts[0]))
-    assert not may_have_own_convolutions(nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 4)))
+    assert may_have_own_layers(Recommender(lambda parts: parts[0]))
+    assert not may_have_own_layers(nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 4)))

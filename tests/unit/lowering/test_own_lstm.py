@@ -8,7 +8,7 @@ from torch import nn
 
 import corestream
 from corestream.lowering.backend import LoweringRequest
-from corestream.lowering.own_convolutions import may_have_own_convolutions
+from corestream.lowering.own_layers import may_have_own_layers
 from corestream.lowering.torchscript import TorchScriptBackend
 from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure import ModelInputs
@@ -48,7 +48,7 @@ def lowered(model, x):
         dynamic_batch=True,
     )
     with warnings_as_notes():
-        artifact = TorchScriptBackend(own_convolutions=True).build(request)
+        artifact = TorchScriptBackend(own_layers=True).build(request)
     return artifact, [node.kind() for node in artifact._script.graph.nodes()]
 
 
@@ -80,12 +80,17 @@ def given_state(model, x):
     return model.lstm(x, (state, state * 0.5))[0]
 
 
+def written_to_afterwards(model, x):
+    out, (last, _) = model.lstm(x)
+    return out.relu_() + last.mul_(2)[0]
+
+
 def one_sequence(model, x):
     return model.lstm(x[:, 0])[0]
 
 
 @needs_kernel
-@pytest.mark.parametrize("run", [last_and_state, given_state, one_sequence])
+@pytest.mark.parametrize("run", [last_and_state, given_state, one_sequence, written_to_afterwards])
 def test_states_are_given_and_returned(run):
     model, x = Model(run), steps(4, 5, 6)
     artifact, kinds = lowered(model, x)
@@ -93,6 +98,10 @@ def test_states_are_given_and_returned(run):
     expected = model(x)
     found = artifact.call((x,), {})
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def outputs_alone(model, x):
+    return model.lstm(x)[0]
 
 
 def packed_sequences(model, x):
@@ -106,8 +115,8 @@ def packed_sequences(model, x):
     ("run", "options", "dtype"),
     [
         (packed_sequences, {}, torch.float32),
-        (None, {"proj_size": 5}, torch.float32),
-        (None, {}, torch.float64),
+        (outputs_alone, {"proj_size": 5}, torch.float32),
+        (outputs_alone, {}, torch.float64),
     ],
     ids=["packed sequences", "projections", "a dtype without a kernel"],
 )
@@ -143,6 +152,8 @@ def test_streams_share_what_was_lowered(tmp_path):
         torch.testing.assert_close(module(inputs), model(inputs), rtol=1e-4, atol=1e-5)
 
 
+@needs_kernel
 def test_a_model_with_an_lstm_gets_the_candidate():
-    assert may_have_own_convolutions(Model())
-    assert not may_have_own_convolutions(nn.Sequential(nn.GRU(6, 6)))
+    assert may_have_own_layers(Model())
+    assert not may_have_own_layers(Model(proj_size=5))
+    assert not may_have_own_layers(nn.Sequential(nn.GRU(6, 6)))

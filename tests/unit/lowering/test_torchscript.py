@@ -10,7 +10,7 @@ from torch import nn
 
 from corestream import MultiStreamModule, Task, TaskExecutor
 from corestream.errors import LoweringError
-from corestream.lowering import own_convolutions
+from corestream.lowering import own_layers
 from corestream.lowering.api import lower
 from corestream.lowering.saved import load
 from corestream.lowering.torchscript import TorchScriptArtifact
@@ -47,7 +47,7 @@ def cnn():
 @pytest.fixture
 def lowered(cnn, monkeypatch):
     """By oneDNN's fusion, whichever of TorchScript's two candidates would be faster."""
-    monkeypatch.setattr(own_convolutions, "may_have_own_convolutions", lambda _: False)
+    monkeypatch.setattr(own_layers, "may_have_own_layers", lambda _: False)
     return lower(cnn, images(5), backend="torchscript", num_streams=2)
 
 

@@ -63,6 +63,27 @@ def test_any_layer(batch, num_steps, features, hidden, flags, threads, dtype):
         assert one.dtype == dtype
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("flags", [(False, False), (True, True)])
+def test_members_of_a_team_read_what_the_others_wrote(threads, flags):
+    """Wide enough for four members, which a property test's layers are not."""
+    batch_first, reverse = flags
+    layer, x = layer_of(24, 200), steps(12, 3, 24)
+    h0, c0 = steps(3, 200, seed=1), steps(3, 200, seed=2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        given_steps = x.transpose(0, 1).contiguous() if batch_first else x
+        output, *ends = lstm_layer(
+            given_steps, weights_of(layer), h0=h0, c0=c0, batch_first=batch_first, reverse=reverse
+        )
+    finally:
+        torch.set_num_threads(before)
+    found = (output.transpose(0, 1) if batch_first else output, *ends)
+    for one, expected in zip(found, by_torch(layer, x, h0, c0, reverse=reverse), strict=True):
+        torch.testing.assert_close(one.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_dtype_without_a_kernel_cannot_be_packed():
     layer = layer_of(4, 4, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="must be float32 or bfloat16"):
@@ -88,9 +109,11 @@ def test_other_layouts_are_right_too(change):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
 
 
-def test_weights_for_other_kernels_are_unpacked():
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_weights_for_other_kernels_are_unpacked(batch_first, reverse):
     """A model that was saved on another CPU: panels of up to four vectors, here or there."""
-    layer, x, zeros = layer_of(8, 16), steps(4, 2, 8), torch.zeros(2, 16)
+    layer, x, state = layer_of(8, 16), steps(2, 2, 8), steps(2, 16)
     weights = weights_of(layer)
     packed = weights.packed_input
     if packed.dim() == 2:
@@ -98,16 +121,23 @@ def test_weights_for_other_kernels_are_unpacked():
     else:
         foreign = packed.view(8, 4, 16).transpose(0, 1).reshape(4, -1)
     twin = LSTMWeights(foreign, weights.packed_hidden, weights.bias)
-    expected = lstm_layer(x, weights, h0=zeros, c0=zeros)[0]
-    torch.testing.assert_close(lstm_layer(x, twin, h0=zeros, c0=zeros)[0], expected)
+    options = {"h0": state, "c0": state, "batch_first": batch_first, "reverse": reverse}
+    expected = lstm_layer(x, weights, **options)
+    for one, other in zip(lstm_layer(x, twin, **options), expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.stride() == other.stride()
 
 
-def test_gradients_are_those_of_torch():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_are_those_of_torch(reverse):
     layer, x = layer_of(6, 10), steps(5, 2, 6).requires_grad_()
     state = steps(2, 10, seed=1).requires_grad_()
     twins = [tensor.detach().clone().requires_grad_() for tensor in (x, state)]
-    lstm_layer(x, weights_of(layer), h0=state, c0=state)[0].square().sum().backward()
-    layer(twins[0], (twins[1][None], twins[1][None]))[0].square().sum().backward()
+    weights = weights_of(layer)
+    lstm_layer(x, weights, h0=state, c0=state, reverse=reverse)[0][0].sum().backward()
+    in_order = twins[0].flip(0) if reverse else twins[0]
+    output = layer(in_order, (twins[1][None], twins[1][None]))[0]
+    output[-1 if reverse else 0].sum().backward()
     for tensor, twin in zip((x, state), twins, strict=True):
         torch.testing.assert_close(tensor.grad, twin.grad)
 
@@ -135,7 +165,7 @@ def test_shapes_are_known_without_data():
     [
         ((5, 2), (2, 10), "must have 3 dims"),
         ((0, 2, 6), (2, 10), "must have a step"),
-        ((5, 2, 6), (3, 10), r"must be \(batch, hidden\) of 2 sequences"),
+        ((5, 2, 6), (3, 10), r"h0 must be \(batch, hidden\) of 2 sequences"),
         ((5, 2, 6), (1, 2, 10), r"must be \(batch, hidden\)"),
         ((5, 2, 7), (2, 10), "packed must be what pack_convolution makes"),
         ((5, 2, 6), (2, 40), "packed must be what pack_convolution makes"),
@@ -151,3 +181,9 @@ def test_what_does_not_fit_is_refused(x, state, reason):
 def test_only_the_weights_of_an_lstm_are_packed(sizes):
     with pytest.raises(ValueError, match="projections are torch's"):
         LSTMWeights.of(*map(torch.zeros, sizes))
+
+
+def test_biases_are_those_of_the_layer():
+    weights = torch.zeros(40, 6), torch.zeros(40, 10)
+    with pytest.raises(ValueError, match=r"must be \(4 \* hidden,\) = \(40,\); got \(44,\)"):
+        LSTMWeights.of(*weights, bias_ih=torch.zeros(40), bias_hh=torch.zeros(44))

@@ -15,6 +15,7 @@ from corestream.ops import (
     ConvolutionShape,
     EmbeddingPart,
     JoinedPart,
+    LSTMWeights,
     adaptive_avg_pool,
     avg_pool,
     convolution,
@@ -23,6 +24,7 @@ from corestream.ops import (
     joined_convolutions,
     joined_embeddings,
     linear,
+    lstm_layer,
     max_pool,
     multiply_transposed,
     pack_convolution,
@@ -127,6 +129,45 @@ def test_the_same_comes_out_for_other_numbers(num_cores: int, dtype: torch.dtype
             assert torch.equal(output, uncaptured(source, lambda image=image: call(image)))
             torch.testing.assert_close(output, model(image))
     assert source.callee.captured_bytes > 0
+
+
+class Recurrent(nn.Module):
+    """Two layers of an LSTM; its first state is an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.layers = []
+        for features in (12, 80):
+            sizes = (320, features), (320, 80), (320,)
+            weight, hidden, bias = (torch.randn(size, generator=generator) / 9 for size in sizes)
+            self.layers.append(LSTMWeights.of(weight, hidden, bias_ih=bias))
+
+    def forward(self, steps: Tensor, state: Tensor) -> Tensor:
+        for weights in self.layers:
+            steps, *_ = lstm_layer(steps, weights, h0=state, c0=state.tanh(), batch_first=True)
+        return steps
+
+
+@pytest.mark.parametrize("num_cores", [1, 2])
+def test_the_steps_of_an_lstm_are_done_again_in_order(num_cores: int) -> None:
+    def inputs(seed: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        sizes = (3, 7, 12), (3, 80)
+        steps, state = (torch.randn(size, generator=generator) for size in sizes)
+        return steps, state
+
+    model = Recurrent()
+    source = traced(model, *inputs(0))
+    call = caller(source, num_cores)
+    for _ in range(WARM_UP):
+        call(*inputs(0))
+    before = source.callee.num_captured_runs
+    for seed in range(5):
+        found = call(*inputs(seed))
+        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(*inputs(seed))))
+        torch.testing.assert_close(found, model(*inputs(seed)))
+    assert source.callee.num_captured_runs == before + 5
 
 
 def test_inputs_of_any_strides_are_right() -> None:

@@ -1,4 +1,4 @@
-"""Convolutions and pools by corestream's kernels, with what follows: norms, sums, limits, joins.
+"""Layers by corestream's kernels, with what follows them: norms, sums, limits, joins.
 
 A graph of oneDNN's fused groups spends 7 us on the way to each, a quarter of MobileNetV2's time for
 one image. A mode that sees the calls of a model as it is traced puts ours in their place, one for
@@ -188,8 +188,8 @@ class _Calls(TorchFunctionMode):
         return None
 
 
-class OwnConvolutions(_Calls):
-    """Within it, convolutions that suit are ours, and linear layers that are faster so.
+class OwnLayers(_Calls):
+    """Within it, layers that suit are ours, of linear ones those that are faster so.
 
     Args:
         model: What is traced: weights that it does not own are no constants.
@@ -270,7 +270,7 @@ def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
     return func.__name__.endswith("_") or bool(kwargs.get("inplace"))
 
 
-def may_have_own_convolutions(model: nn.Module) -> bool:
+def may_have_own_layers(model: nn.Module) -> bool:
     """Whether layers of the model suit, as far as they themselves tell."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     return (

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import corestream
-from corestream.lowering.own_convolutions import (
-    OwnConvolutions,
+from corestream.lowering.own_layers import (
+    OwnLayers,
     count_reads,
-    may_have_own_convolutions,
+    may_have_own_layers,
 )
 from corestream.lowering.own_linear import LinearShape
 from corestream.measure import ModelInputs
@@ -61,7 +61,7 @@ def traced(model, x):
 def traced_script(model, x):
     inputs = ModelInputs((x,), {})
     reads = count_reads(model, inputs, team_size=1)
-    with torch.no_grad(), OwnConvolutions(model, reads, team_size=1):
+    with torch.no_grad(), OwnLayers(model, reads, team_size=1):
         script = torch.jit.trace(model, (x,), check_trace=False, strict=False)
     script = torch.jit.freeze(script)
     kinds = [node.kind() for node in script.graph.nodes()]
@@ -391,9 +391,9 @@ def test_a_lowered_model_runs_under_autocast():
 
 
 def test_models_that_cannot_gain_are_seen_beforehand():
-    assert not may_have_own_convolutions(nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)))
-    assert not may_have_own_convolutions(nn.Conv2d(8, 8, 3, padding="same"))
-    assert not may_have_own_convolutions(nn.Conv2d(8, 8, 3).double()) or has_kernels(torch.float32)
+    assert not may_have_own_layers(nn.Sequential(nn.Linear(4, 4), nn.Conv1d(4, 4, 1)))
+    assert not may_have_own_layers(nn.Conv2d(8, 8, 3, padding="same"))
+    assert not may_have_own_layers(nn.Conv2d(8, 8, 3).double()) or has_kernels(torch.float32)
 
 
 @needs_kernel
@@ -402,14 +402,14 @@ def test_a_lowered_model_is_right_for_any_batch_and_can_be_saved(dtype, tmp_path
     model = Model(inverted_residual)
     lowered = corestream.lower(model, images(), backend="torchscript", dtype=dtype)
     variants = {candidate.variant: candidate for candidate in lowered.report.candidates}
-    assert set(variants) == {"", "own convolutions"}
+    assert set(variants) == {"", "own layers"}
     assert variants[""].is_built
     if has_kernels(dtype or torch.float32):
-        assert variants["own convolutions"].is_built
-        assert not variants["own convolutions"].reason
+        assert variants["own layers"].is_built
+        assert not variants["own layers"].reason
     else:
-        assert "a layer that corestream has a kernel for" in variants["own convolutions"].reason
-    assert "torchscript, own convolutions" in str(lowered.report).replace(" bfloat16", "")
+        assert "a layer that corestream has a kernel for" in variants["own layers"].reason
+    assert "torchscript, own layers" in str(lowered.report).replace(" bfloat16", "")
     lowered.save(tmp_path / "model.pt2")
     loaded = corestream.load(tmp_path / "model.pt2")
     limits = {"rtol": 1e-4, "atol": 1e-5} if dtype is None else {"rtol": 0.05, "atol": 0.1}
