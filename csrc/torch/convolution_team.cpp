@@ -1,5 +1,6 @@
 #include "convolution_team.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -34,12 +35,20 @@ Team dense_team(const Convolution& c, int64_t panels) {
   return {members, panels >= members && (is_low || is_weighty)};
 }
 
-// Channels, where the products before and after it are divided so.
+// The share of their time that members are busy with so many pieces.
+double evenness(int64_t pieces, int64_t members) {
+  const int64_t most = (pieces + members - 1) / members;
+  return static_cast<double>(pieces) / static_cast<double>(most * members);
+}
+
+// Rows, unless they are so few that members would wait: a row's channels are read in order, which
+// is 1 % faster in MobileNetV2 on two cores.
 Team depthwise_team(const Convolution& c, int64_t rows, int64_t panels) {
   // A multiplication takes as long as several of a dense one, which has more in registers.
   const int64_t products = 8 * c.num_pixels() * c.channels * c.num_taps();
-  const bool divides_panels = c.num_pixels() < c.channels;
-  return {team_size_for(divides_panels ? panels : rows, products, kLeastProducts), divides_panels};
+  const int members = team_size_for(std::max(rows, panels), products, kLeastProducts);
+  const bool divides_panels = evenness(panels, members) > 1.1 * evenness(rows, members);
+  return {members, divides_panels};
 }
 
 }  // namespace
