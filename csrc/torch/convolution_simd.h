@@ -33,6 +33,13 @@ class Finish {
         low_(each(c.low)),
         high_(each(c.high)) {}
 
+  // Whether there is nothing but limits.
+  bool is_plain() const { return residual_ == nullptr && !has_gelu_; }
+
+  // Of all lanes, where that is so.
+  void store_limited(Floats sum, int64_t pixel, int64_t channel) const {
+    Kind::narrow(output_ + pixel * output_pixel_ + channel, smaller(high_, larger(low_, sum)));
+  }
   void store(Floats sum, int64_t pixel, int64_t channel, Which which) const {
     if (residual_ != nullptr) {
       sum = add(sum, Kind::widen(residual_ + pixel * residual_pixel_ + channel, which));
@@ -109,6 +116,12 @@ template <int Width>
   }
 }
 
+// Whether each lane of a tile has a channel.
+template <int Vectors, typename Kind>
+bool is_whole(const DenseTile<Kind>& tile) {
+  return tile.first_channel + Vectors * kLanes <= tile.convolution.out_channels;
+}
+
 // The sums of all chains, with what follows the products.
 template <typename Kind, int Chains, int Rows, int Vectors>
 [[gnu::always_inline]] inline void store_tile(const DenseTile<Kind>& tile,
@@ -125,20 +138,24 @@ template <typename Kind, int Chains, int Rows, int Vectors>
     }
   }
   const Finish<Kind> finish(c);
-#pragma GCC unroll 4
-  for (int v = 0; v < Vectors; ++v) {
-    const int64_t channel = tile.first_channel + v * kLanes;
-    const Which which = first_lanes(c.out_channels - channel);
-    if (are_all(which)) {
-#pragma GCC unroll 8
-      for (int row = 0; row < Rows; ++row) {
-        finish.store(sums[0][row][v], tile.first_pixel + row, channel);
-      }
-      continue;
-    }
+  // Copies: for all that the compiler knows, a store changes what a tile says.
+  const int64_t pixel = tile.first_pixel, first = tile.first_channel;
+  if (finish.is_plain() && is_whole<Vectors>(tile)) {
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
-      finish.store(sums[0][row][v], tile.first_pixel + row, channel, which);
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) {
+        finish.store_limited(sums[0][row][v], pixel + row, first + v * kLanes);
+      }
+    }
+    return;
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < Vectors; ++v) {
+    const Which which = first_lanes(c.out_channels - first - v * kLanes);
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; ++row) {
+      finish.store(sums[0][row][v], pixel + row, first + v * kLanes, which);
     }
   }
 }
@@ -149,16 +166,19 @@ void multiply_tile(const DenseTile<Kind>& tile) {
   const Convolution& c = tile.convolution;
   constexpr int kParallel = kChains<Rows, Vectors>;
   Floats sums[kParallel][Rows][Vectors];
+  const bool has_all = is_whole<Vectors>(tile) && c.bias != nullptr;
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
-    const Floats bias = bias_of(c, tile.first_channel + v * kLanes);
+    const int64_t channel = tile.first_channel + v * kLanes;
+    const Floats bias = has_all ? load(c.bias + channel) : bias_of(c, channel);
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
       sums[0][row][v] = bias;
 #pragma GCC unroll 8
       for (int chain = 1; chain < kParallel; ++chain) sums[chain][row][v] = zero();
       if (v * kLanes * sizeof(typename Kind::Element) % 64 != 0) continue;
-      expect_output<Kind>(c, tile.first_pixel + row, tile.first_channel + v * kLanes);
+      // Of the tile after this one: 6 to 14 % of a layer whose output is larger than the caches.
+      expect_output<Kind>(c, tile.first_pixel + Rows + row, tile.first_channel + v * kLanes);
     }
   }
   const int64_t length = run_length(c.channels, c.kernel_width);
