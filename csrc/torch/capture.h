@@ -26,6 +26,8 @@ struct TeamWork {
   std::function<void(int member)> run;  // must not throw
   // What to throw of, once all members have run; may be empty.
   std::function<void()> check;
+  // Whether it belongs to the work before it, which a team does in the same region anyhow.
+  bool is_further_step = false;
 };
 
 // The calling thread's, for its life. Operators of ours run as usual and put their work and

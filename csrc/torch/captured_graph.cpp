@@ -56,10 +56,12 @@ void CapturedGraph::run_own(const OwnWork& works) {
   for (const TeamWork& work : works) most = std::max(most, work.members);
   TeamBarrier barrier;
   const auto body = [&](int member, int members) {
+    const int met = std::min(most, members);
+    if (member >= met) return;
     for (size_t i = 0; i < works.size(); ++i) {
-      for (int part = member; part < works[i].members; part += members) works[i].run(part);
+      for (int part = member; part < works[i].members; part += met) works[i].run(part);
       const bool is_last = i + 1 == works.size();
-      if (!is_last && std::max(works[i].members, works[i + 1].members) > 1) barrier.wait(members);
+      if (!is_last && std::max(works[i].members, works[i + 1].members) > 1) barrier.wait(met);
     }
   };
   // All of the team (run_shares).

@@ -140,12 +140,18 @@ template <typename Kind, int Chains, int Rows, int Vectors>
   const Finish<Kind> finish(c);
   // Copies: for all that the compiler knows, a store changes what a tile says.
   const int64_t pixel = tile.first_pixel, first = tile.first_channel;
-  if (finish.is_plain() && is_whole<Vectors>(tile)) {
+  if (is_whole<Vectors>(tile)) {
+    const bool is_plain = finish.is_plain();
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; ++row) {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) {
-        finish.store_limited(sums[0][row][v], pixel + row, first + v * kLanes);
+        const int64_t channel = first + v * kLanes;
+        if (is_plain) {
+          finish.store_limited(sums[0][row][v], pixel + row, channel);
+        } else {
+          finish.store(sums[0][row][v], pixel + row, channel);
+        }
       }
     }
     return;
@@ -167,6 +173,10 @@ void multiply_tile(const DenseTile<Kind>& tile) {
   constexpr int kParallel = kChains<Rows, Vectors>;
   Floats sums[kParallel][Rows][Vectors];
   const bool has_all = is_whole<Vectors>(tile) && c.bias != nullptr;
+  // The tile after this one, if there is one: 6 to 14 % of a layer whose output is larger than the
+  // caches. Beyond the last are lines that another member has written.
+  const bool has_next = tile.first_pixel + Rows < tile.end_pixel;
+  const int64_t expected = tile.first_pixel + (has_next ? Rows : 0);
 #pragma GCC unroll 4
   for (int v = 0; v < Vectors; ++v) {
     const int64_t channel = tile.first_channel + v * kLanes;
@@ -177,8 +187,7 @@ void multiply_tile(const DenseTile<Kind>& tile) {
 #pragma GCC unroll 8
       for (int chain = 1; chain < kParallel; ++chain) sums[chain][row][v] = zero();
       if (v * kLanes * sizeof(typename Kind::Element) % 64 != 0) continue;
-      // Of the tile after this one: 6 to 14 % of a layer whose output is larger than the caches.
-      expect_output<Kind>(c, tile.first_pixel + Rows + row, tile.first_channel + v * kLanes);
+      expect_output<Kind>(c, expected + row, channel);
     }
   }
   const int64_t length = run_length(c.channels, c.kernel_width);
@@ -269,6 +278,7 @@ void convolve_dense(const Convolution& c, const Piece& piece) {
   DenseTile<Kind> tile(c);
   if (pixel_bytes * c.num_taps() * c.out_channels <= kCachedBytes) {
     // A pixel's output is written at once.
+    tile.end_pixel = piece.end;
     visit_tiles(piece.begin, piece.end, rows, [&](int64_t pixel, int64_t height) {
       tile.find_inputs(pixel, height);
       for (int64_t panel = piece.begin_panel; panel < piece.end_panel; ++panel) {
@@ -279,12 +289,12 @@ void convolve_dense(const Convolution& c, const Piece& piece) {
   }
   const int64_t block = larger(8 * rows, kCachedBytes / pixel_bytes);
   for (int64_t begin = piece.begin; begin < piece.end; begin += block) {
+    tile.end_pixel = smaller(begin + block, piece.end);
     for (int64_t panel = piece.begin_panel; panel < piece.end_panel; ++panel) {
-      visit_tiles(begin, smaller(begin + block, piece.end), rows,
-                  [&](int64_t pixel, int64_t height) {
-                    tile.find_inputs(pixel, height);
-                    multiply_panel(tile, panels, panel, height);
-                  });
+      visit_tiles(begin, tile.end_pixel, rows, [&](int64_t pixel, int64_t height) {
+        tile.find_inputs(pixel, height);
+        multiply_panel(tile, panels, panel, height);
+      });
     }
   }
 }

@@ -18,6 +18,7 @@ struct DenseTile {
   const Element* inputs[kMostTaps][kMostRows];  // of each run and row
   const Unit* weight = nullptr;                 // of the panel
   int64_t first_pixel = 0;
+  int64_t end_pixel = 0;  // of the pixels that are done one tile after another
   int64_t first_channel = 0;
   // Runs that begin or end outside of the image.
   Element padded[7][kMostRows][kLongestShortRun];

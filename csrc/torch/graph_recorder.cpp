@@ -175,7 +175,8 @@ void GraphRecorder::call(const Node& node, Stack& stack) {
 void GraphRecorder::record_own(std::vector<TeamWork> works, const Stack& arguments) {
   for (const c10::IValue& argument : arguments) mark_read(argument);
   if (works.empty()) return;
-  ++own_calls_;
+  own_regions_ += std::count_if(works.begin(), works.end(),
+                                [](const TeamWork& work) { return !work.is_further_step; });
   auto& parts = captured_->parts_;
   if (parts.empty() || !std::holds_alternative<CapturedGraph::OwnWork>(parts.back())) {
     parts.emplace_back(CapturedGraph::OwnWork());
@@ -241,7 +242,7 @@ bool GraphRecorder::may_return(const c10::IValue& output) const {
 
 std::unique_ptr<CapturedGraph> GraphRecorder::take() {
   // What torch returns is copied, which takes a fraction of what is saved for one of ours.
-  if (captured_ == nullptr || 2 * own_calls_ < torch_calls_) return nullptr;
+  if (captured_ == nullptr || 2 * own_regions_ < torch_calls_) return nullptr;
   captured_->memory_ = capture_.memory();
   captured_->num_bytes_ += captured_->memory_->num_bytes();
   for (const CapturedGraph::Input& input : captured_->inputs_) {

@@ -39,7 +39,7 @@ class GraphRecorder {
   std::unordered_map<const torch::jit::Value*, c10::IValue> values_;
   std::unordered_map<const torch::jit::Value*, size_t> uses_left_;
   std::unique_ptr<CapturedGraph> captured_;  // null once it is known that it will not do
-  size_t own_calls_ = 0, torch_calls_ = 0;
+  int64_t own_regions_ = 0, torch_calls_ = 0;
   Capture capture_;
 };
 

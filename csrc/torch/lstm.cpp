@@ -2,6 +2,7 @@
 #include <ATen/Functions.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -205,7 +206,9 @@ Results run(const at::Tensor& input, const Layer& layer) {
   work.cells.last_output = last.data_ptr();
   work.cells.last_cell = cell.data_ptr();
   const int64_t products = work.cells.batch * layer.hidden() * layer.gates();
-  work.members = team_size_for(work.blocks, products, kLeastStepProducts);
+  // The team is woken once, and meets in each step.
+  const int64_t worth_waking = work.steps * products / kLeastProducts;
+  work.members = team_size_for(std::min(work.blocks, worth_waking), products, kLeastStepProducts);
   run_steps(work.members, work.steps, work,
             [](const StepWork& all, int64_t step, int member) { run_step(all, step, member); });
   return results;

@@ -13,8 +13,8 @@ namespace {
 
 // Elements of the input that are worth another thread: about what waking a team takes.
 constexpr int64_t kLeastWork = 16 * 1024;
-// Channels of an image that one member has: a cache line or more.
-constexpr int64_t kBlock = 16;
+// Bytes of a pixel's channels that one member has, or a multiple: a cache line.
+constexpr int64_t kBlockBytes = 64;
 
 struct PoolWork {
   Pool pool;
@@ -28,21 +28,24 @@ struct MeanWork {
   Pool pool;
   PoolKernel kernel;
   float* workspace;  // a row for each member
-  int64_t blocks, batch, row, element_size;
+  int64_t block, blocks, batch, row, element_size;
   int members;
 };
 
-// Some blocks of an image's channels, by the member that has such a workspace.
-void mean_of(const MeanWork& work, int64_t image, int64_t begin_block, int64_t end_block,
-             float* workspace) {
+struct Blocks {
+  int64_t image, begin, end;
+};
+
+// Some blocks of an image's channels.
+void mean_of(const MeanWork& work, const Blocks& blocks, float* workspace) {
   const Pool& pool = work.pool;
-  const int64_t begin = begin_block * kBlock;
-  const int64_t from = image * pool.height * pool.width * pool.input_pixel + begin;
+  const int64_t begin = blocks.begin * work.block;
+  const int64_t from = blocks.image * pool.height * pool.width * pool.input_pixel + begin;
+  const int64_t to = blocks.image * pool.channels + begin;
   Pool part = pool;
   part.input = static_cast<const char*>(pool.input) + from * work.element_size;
-  part.output =
-      static_cast<char*>(pool.output) + (image * pool.channels + begin) * work.element_size;
-  part.channels = std::min(end_block * kBlock, pool.channels) - begin;
+  part.output = static_cast<char*>(pool.output) + to * work.element_size;
+  part.channels = std::min(blocks.end * work.block, pool.channels) - begin;
   work.kernel(part, 0, 1, workspace);
 }
 
@@ -82,19 +85,20 @@ void run_pool(const Pool& pool, PoolKernel kernel, int64_t batch) {
 }
 
 void run_mean(const Pool& pool, c10::ScalarType dtype, int64_t batch) {
-  const int64_t blocks = (pool.channels + kBlock - 1) / kBlock, pieces = batch * blocks;
-  const int64_t row = pool.width * pool.channels, elements = batch * pool.height * row;
-  const int members = team_size_for(pieces, elements, kLeastWork);
-  const at::Tensor columns = new_tensor({members * row}, at::kFloat);
   const auto size = static_cast<int64_t>(c10::elementSize(dtype));
-  const MeanWork work{
-      pool, pool_kernel(dtype), columns.data_ptr<float>(), blocks, batch, row, size, members};
+  const int64_t block = kBlockBytes / size, blocks = (pool.channels + block - 1) / block;
+  const int64_t row = pool.width * pool.channels, elements = batch * pool.height * row;
+  const int members = team_size_for(batch * blocks, elements, kLeastWork);
+  const at::Tensor columns = new_tensor({members * row}, at::kFloat);
+  auto* workspace = columns.data_ptr<float>();
+  const MeanWork work{pool,   pool_kernel(dtype), workspace, block, blocks, batch, row, size,
+                      members};
   run_shares(members, work, [](const MeanWork& all, int member) {
     auto [begin, end] = share(all.batch * all.blocks, member, all.members);
     while (begin < end) {
       const int64_t image = begin / all.blocks, first = image * all.blocks;
       const int64_t last = std::min(end, first + all.blocks);
-      mean_of(all, image, begin - first, last - first, all.workspace + member * all.row);
+      mean_of(all, {image, begin - first, last - first}, all.workspace + member * all.row);
       begin = last;
     }
   });

@@ -18,7 +18,7 @@ Pool pool_between(const at::Tensor& image, const at::Tensor& output);
 // The windows of `batch` images.
 void run_pool(const Pool& pool, PoolKernel kernel, int64_t batch);
 
-// The same for windows that each are an image, divided by their channels.
+// The same for windows that each are an image, whose channels are divided among members.
 void run_mean(const Pool& pool, c10::ScalarType dtype, int64_t batch);
 
 }  // namespace corestream

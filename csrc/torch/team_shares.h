@@ -72,7 +72,8 @@ void run_steps(int size, int64_t steps, const Work& work, const Body& body) {
   static_assert(std::is_empty_v<Body>, "what the body needs must be a part of the work");
   if (Capture* capture = Capture::current()) {
     for (int64_t step = 0; step < steps; ++step) {
-      capture->add({size, [work, body, step](int member) { body(work, step, member); }, nullptr});
+      capture->add({size, [work, body, step](int member) { body(work, step, member); }, nullptr,
+                    /*is_further_step=*/step > 0});
     }
   }
   TeamBarrier barrier;

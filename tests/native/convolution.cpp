@@ -57,7 +57,8 @@ class Case {
     c.input = input_.get();
     c.residual = shape.has_residual ? residual_.get() : nullptr;
     c.output = output_.get();
-    c.bias = bias_.get();
+    c.bias = random() % 4 == 0 ? nullptr : bias_.get();
+    c.has_gelu = random() % 4 == 0;
     c.zeros = zeros_.get();
     if (shape.is_depthwise) {
       pack_depthwise();
@@ -104,7 +105,7 @@ class Case {
     const Convolution& c = convolution_;
     const int64_t x = pixel % c.out_width, y = pixel / c.out_width % c.out_height;
     const int64_t image = pixel / c.out_width / c.out_height;
-    double sum = bias_[channel];
+    double sum = c.bias == nullptr ? 0 : bias_[channel];
     for (int64_t tap = 0; tap < c.num_taps(); ++tap) {
       const int64_t row = y * c.stride_height - c.pad_height + tap / c.kernel_width;
       const int64_t column = x * c.stride_width - c.pad_width + tap % c.kernel_width;
@@ -115,6 +116,7 @@ class Case {
       }
     }
     if (shape_.has_residual) sum += value_of(residual_[pixel * c.out_channels + channel]);
+    if (c.has_gelu) sum *= (1 + std::erf(sum / std::sqrt(2))) / 2;
     return std::max(sum, -0.5);
   }
 

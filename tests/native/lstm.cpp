@@ -36,8 +36,8 @@ class Case {
     gates_ = std::make_unique<Element[]>(c.batch * c.gates_row);
     for (int64_t i = 0; i < c.batch * c.gates_row; ++i) store(gates_[i], scale * values(random));
     if (turn % 8 == 0) {
-      store(gates_[0], kInfinity);
-      store(gates_[c.gates_row - 1], -kInfinity);
+      // Of the first unit, whatever the gate.
+      store(gates_[turn / 8 % kNumGates * kVector], turn % 16 == 0 ? kInfinity : -kInfinity);
     }
     const int64_t states = c.batch * c.hidden;
     cell_ = std::make_unique<float[]>(states);

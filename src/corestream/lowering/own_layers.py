@@ -189,7 +189,7 @@ class _Calls(TorchFunctionMode):
 
 
 class OwnLayers(_Calls):
-    """Within it, layers that suit are ours, of linear ones those that are faster so.
+    """Within it, layers that suit are ours; linear ones only where that is faster.
 
     Args:
         model: What is traced: weights that it does not own are no constants.

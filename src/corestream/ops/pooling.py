@@ -107,8 +107,9 @@ def adaptive_avg_pool(
 ) -> Tensor:
     """``torch.nn.functional.adaptive_avg_pool2d``, for inference.
 
-    The mean of a whole image is divided among threads by its channels, 16 together. What there is
-    no kernel for, what needs a gradient, and sizes that do not divide the image's, torch computes.
+    The mean of a whole image is divided among threads by its channels, a cache line of them
+    together. What there is no kernel for, what needs a gradient, and sizes that do not divide the
+    image's, torch computes.
 
     Args:
         input: (batch, channels, height, width), float32 or bfloat16, best channels last.

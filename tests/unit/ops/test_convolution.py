@@ -142,6 +142,20 @@ def test_a_team_divides_pixels_or_channels(channels, groups, num_threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 5, 16])
+@pytest.mark.parametrize(("channels", "size"), [(960, 7), (100, 14), (24, 60)])
+def test_a_team_divides_rows_or_channels_of_depthwise_layers(channels, size, num_threads):
+    """Seven rows are fewer than members want, and the last of 100 channels are no whole vector."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        weight = images(channels, 1, 3, 3, seed=1)
+        shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1), groups=channels)
+        check(images(2, channels, size, size), weight, shape=shape)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_image_smaller_than_the_kernel_is_refused():
     shape = ConvolutionShape((8, 8, 3, 3))
     with pytest.raises(RuntimeError):

@@ -66,7 +66,7 @@ def test_any_layer(batch, num_steps, features, hidden, flags, threads, dtype):
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize("flags", [(False, False), (True, True)])
 def test_members_of_a_team_read_what_the_others_wrote(threads, flags):
-    """Wide enough for four members, which a property test's layers are not."""
+    """Wide enough for four members, which few of a property test's layers are."""
     batch_first, reverse = flags
     layer, x = layer_of(24, 200), steps(12, 3, 24)
     h0, c0 = steps(3, 200, seed=1), steps(3, 200, seed=2)
@@ -134,10 +134,12 @@ def test_gradients_are_those_of_torch(reverse):
     state = steps(2, 10, seed=1).requires_grad_()
     twins = [tensor.detach().clone().requires_grad_() for tensor in (x, state)]
     weights = weights_of(layer)
-    lstm_layer(x, weights, h0=state, c0=state, reverse=reverse)[0][0].sum().backward()
+    factors = steps(5, 2, 10, seed=2)
+    output = lstm_layer(x, weights, h0=state, c0=state, reverse=reverse)[0]
+    (output * factors).sum().backward()
     in_order = twins[0].flip(0) if reverse else twins[0]
-    output = layer(in_order, (twins[1][None], twins[1][None]))[0]
-    output[-1 if reverse else 0].sum().backward()
+    expected = layer(in_order, (twins[1][None], twins[1][None]))[0]
+    ((expected.flip(0) if reverse else expected) * factors).sum().backward()
     for tensor, twin in zip((x, state), twins, strict=True):
         torch.testing.assert_close(tensor.grad, twin.grad)
 

@@ -31,12 +31,13 @@ calls = {
         pack_convolution(torch.ones(32, 1, 3, 3), 32),
         shape=ConvolutionShape((32, 1, 3, 3), padding=(1, 1), groups=32),
     ),
-    # The output gate is open and nothing is forgotten: a step adds what the one before gave.
+    # The output gate is open and nothing is forgotten: a unit adds what one of another member gave
+    # in the step before.
     "lstm_layer": lambda: lstm_layer(
         torch.ones(3, 64, 64),
         LSTMWeights.of(
             torch.zeros(256, 64),
-            torch.cat([torch.zeros(128, 64), torch.eye(64), torch.zeros(64, 64)]),
+            torch.cat([torch.zeros(128, 64), torch.eye(64).roll(16, 0), torch.zeros(64, 64)]),
             bias_ih=torch.tensor([99.0, 99.0, 0.0, 99.0]).repeat_interleave(64),
         ),
         h0=torch.full((64, 64), 0.5),
