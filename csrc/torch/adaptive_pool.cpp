@@ -11,12 +11,7 @@ namespace corestream {
 namespace {
 
 void check(const at::Tensor& input, at::IntArrayRef size) {
-  TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
-              "; pass (batch, channels, height, width)");
-  for (const int64_t dim : {1, 2, 3}) {
-    TORCH_CHECK(input.sym_size(dim) > 0, "input must have channels and pixels; got ",
-                input.sym_sizes(), "; only the batch may be empty");
-  }
+  check_image(input);
   TORCH_CHECK(size.size() == 2 && size[0] >= 1 && size[1] >= 1,
               "output_size must be 2 sizes of 1 or more; got ", size, "; pass (rows, columns)");
 }

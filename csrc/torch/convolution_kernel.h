@@ -75,6 +75,18 @@ struct Convolution {
   }
 };
 
+// A product of matrices: an image of one row, and a kernel of one tap.
+CORESTREAM_KERNEL_INLINE Convolution product_of(int64_t rows, int64_t columns, int64_t depth) {
+  Convolution c{};
+  c.batch = c.height = c.out_height = 1;
+  c.kernel_height = c.kernel_width = c.stride_height = c.stride_width = 1;
+  c.dilation_height = c.dilation_width = 1;
+  c.width = c.out_width = rows;
+  c.channels = c.input_pixel = depth;
+  c.out_channels = c.output_pixel = columns;
+  return c;
+}
+
 // Dense: some pixels of the output by some panels; depthwise: some rows of the output by some
 // vectors of channels.
 struct Piece {

@@ -138,13 +138,8 @@ template <typename Kind, int Chains, int Rows, int Vectors>
   const Convolution& c = tile.convolution;
 #pragma GCC unroll 8
   for (int chain = 1; chain < Chains; ++chain) {
-#pragma GCC unroll 8
-    for (int row = 0; row < Rows; ++row) {
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) {
-        sums[0][row][v] = add(sums[0][row][v], sums[chain][row][v]);
-      }
-    }
+    visit_sums<Rows, Vectors>(
+        [&](int row, int v) { sums[0][row][v] = add(sums[0][row][v], sums[chain][row][v]); });
   }
   const Finish<Kind> finish(c);
   // Copies: for all that the compiler knows, a store changes what a tile says.

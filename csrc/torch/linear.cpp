@@ -97,8 +97,9 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
   }
   const at::Tensor rows = as_rows(input);
   at::Tensor added;
-  Convolution c{};
+  Convolution c = product_of(rows.size(0), out_features, rows.size(1));
   c.input = rows.const_data_ptr();
+  c.input_pixel = rows.stride(0);
   c.weight = packed.const_data_ptr();
   c.output = output.data_ptr();
   if (is_given(bias)) c.bias = bias->const_data_ptr<float>();
@@ -107,14 +108,6 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& packed,
     c.residual = added.const_data_ptr();
     c.residual_pixel = added.stride(0);
   }
-  // An image of one row, and a kernel of one tap.
-  c.batch = c.height = c.out_height = 1;
-  c.kernel_height = c.kernel_width = c.stride_height = c.stride_width = 1;
-  c.dilation_height = c.dilation_width = 1;
-  c.width = c.out_width = rows.size(0);
-  c.channels = rows.size(1);
-  c.input_pixel = rows.stride(0);
-  c.out_channels = c.output_pixel = out_features;
   c.has_gelu = gelu;
   c.low = low_limit(low);
   c.high = high_limit(high);

@@ -154,17 +154,11 @@ StepWork describe(const at::Tensor& added, const at::Tensor& output, const Layer
   work.reverse = layer.reverse;
   work.kernel = convolution_kernel(output.scalar_type(), /*is_depthwise=*/false);
   work.finish = lstm_kernel(output.scalar_type());
+  work.product = product_of(batch, gates, hidden);
   Convolution& c = work.product;
   c.weight = layer.packed_hidden.const_data_ptr();
   c.residual = added.const_data_ptr();
   c.residual_pixel = layer.batch_first ? work.steps * gates : gates;
-  // An image of one row, and a kernel of one tap.
-  c.batch = c.height = c.out_height = 1;
-  c.kernel_height = c.kernel_width = c.stride_height = c.stride_width = 1;
-  c.dilation_height = c.dilation_width = 1;
-  c.width = c.out_width = batch;
-  c.channels = c.input_pixel = hidden;
-  c.out_channels = c.output_pixel = gates;
   c.low = -std::numeric_limits<float>::infinity();
   c.high = std::numeric_limits<float>::infinity();
   LstmCells& cells = work.cells;

@@ -16,12 +16,7 @@ struct PoolShape {
 };
 
 void check(const at::Tensor& input, const PoolShape& shape) {
-  TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
-              "; pass (batch, channels, height, width)");
-  for (const int64_t dim : {1, 2, 3}) {
-    TORCH_CHECK(input.sym_size(dim) > 0, "input must have channels and pixels; got ",
-                input.sym_sizes(), "; only the batch may be empty");
-  }
+  check_image(input);
   for (const auto& sizes : {shape.kernel, shape.stride, shape.padding, shape.dilation}) {
     TORCH_CHECK(sizes.size() == 2, "kernel, stride, padding and dilation must have 2 sizes; got ",
                 sizes, "; pass (rows, columns)");

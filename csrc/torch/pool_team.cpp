@@ -59,6 +59,15 @@ PoolKernel pool_kernel([[maybe_unused]] c10::ScalarType dtype) {
 #endif
 }
 
+void check_image(const at::Tensor& input) {
+  TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
+              "; pass (batch, channels, height, width)");
+  for (const int64_t dim : {1, 2, 3}) {
+    TORCH_CHECK(input.sym_size(dim) > 0, "input must have channels and pixels; got ",
+                input.sym_sizes(), "; only the batch may be empty");
+  }
+}
+
 Pool pool_between(const at::Tensor& image, const at::Tensor& output) {
   Pool pool{};
   pool.input = image.const_data_ptr();

@@ -12,6 +12,9 @@ namespace corestream {
 // Null where this CPU has none for the dtype.
 PoolKernel pool_kernel(c10::ScalarType dtype);
 
+// Refuses what is no batch of images; the batch may be empty.
+void check_image(const at::Tensor& input);
+
 // A pool without its windows. The image has plain pixels, and one of its output is dense.
 Pool pool_between(const at::Tensor& image, const at::Tensor& output);
 
