@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,10 @@ from corestream.ops import (
     EmbeddingPart,
     JoinedPart,
     LSTMWeights,
+    PackedConvolution,
     adaptive_avg_pool,
     convolution,
+    convolution_chain,
     has_convolution_kernel,
     has_kernels,
     joined_convolutions,
@@ -57,9 +60,10 @@ BATCHES = ((1, 27, 27, 64), (256, 27, 27, 64))
 TABLES = ((1, 26, 20000, 64), (256, 26, 20000, 64))
 # Batch, input channels, size, output channels of each: SqueezeNet.
 JOINS = ((1, 16, 55, 64), (8, 16, 55, 64), (8, 64, 13, 256))
+# Batch, size, channels of the image, in between and of the output, stride: MobileNetV2's first.
+BLOCKS = ((1, 112, 16, 96, 24, 2), (8, 112, 16, 96, 24, 2), (8, 56, 24, 144, 24, 1))
 # Batch, steps, features, hidden units: LSTM.
 LSTMS = ((1, 64, 256, 512), (8, 64, 256, 512))
-
 # Batch, channels, size: MobileNetV2 and SqueezeNet.
 MEANS = ((1, 1280, 7), (8, 1000, 13))
 
@@ -190,7 +194,8 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     shapes = [ConvolutionShape(each, padding=(each[2] // 2, each[3] // 2)) for each in sizes]
     packed = [pack_convolution(_channels_last(torch.randn(each), dtype)) for each in sizes]
     pairs = list(zip(shapes, packed, strict=True))
-    parts = [JoinedPart(input=x, packed=weight, shape=each, low=0.0) for each, weight in pairs]
+    layers = [PackedConvolution(packed=weight, shape=each, low=0.0) for each, weight in pairs]
+    parts = [JoinedPart(input=x, convolution=each) for each in layers]
     calls: dict[str, _Call] = {
         "apart": lambda: torch.cat(
             [convolution(x, weight, shape=each, low=0.0) for each, weight in pairs], 1
@@ -206,6 +211,45 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
         over="apart",
         ours="joined",
     )
+
+
+def _chain(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    """A 1 x 1, a depthwise and a 1 x 1 convolution, each by a call of ours and all by one."""
+    batch, size, channels, between, outputs, stride = shape
+    x = _channels_last(torch.randn(batch, channels, size, size), dtype)
+    layers = [
+        _layer((between, channels, 1, 1), dtype=dtype),
+        _layer((between, 1, 3, 3), dtype=dtype, stride=stride),
+        _layer((outputs, between, 1, 1), dtype=dtype),
+    ]
+    calls: dict[str, _Call] = {
+        "apart": lambda: functools.reduce(_convolve, layers, x),
+        "chain": lambda: convolution_chain(x, layers),
+    }
+    return _row(
+        f"{dtype} chain {batch} × {channels} × {size}² → {between} → {outputs}, stride {stride}",
+        calls,
+        note=_microseconds,
+        has_kernel=has_kernels(DTYPES[dtype]),
+        effort=effort,
+        over="apart",
+        ours="chain",
+    )
+
+
+def _layer(size: tuple[int, int, int, int], *, dtype: str, stride: int = 1) -> PackedConvolution:
+    """With a ReLU6; depthwise where it reads one channel."""
+    groups = size[0] if size[1] == 1 else 1
+    padding = size[2] // 2
+    shape = ConvolutionShape(
+        size, stride=(stride, stride), padding=(padding, padding), groups=groups
+    )
+    packed = pack_convolution(_channels_last(torch.randn(size), dtype), groups)
+    return PackedConvolution(packed=packed, shape=shape, low=0.0, high=6.0)
+
+
+def _convolve(x: Tensor, layer: PackedConvolution) -> Tensor:
+    return convolution(x, layer.packed, shape=layer.shape, low=layer.low, high=layer.high)
 
 
 def _embeddings(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
@@ -287,6 +331,7 @@ _LAYERS = (
     (_pool, POOLS),
     (_mean, MEANS),
     (_join, JOINS),
+    (_chain, BLOCKS),
     (_product, BATCHES),
     (_embeddings, TABLES),
     (_lstm, LSTMS),

@@ -24,14 +24,13 @@ Size output_size(const Size& size, const ConvolutionShape& shape, int64_t dim) {
   return (size + 2 * shape.padding[dim] - reach) / shape.stride[dim] + 1;
 }
 
-Convolution describe(const at::Tensor& input, const ConvolutionShape& shape) {
+Convolution describe(const ImageSize& input, const ConvolutionShape& shape) {
   Convolution c{};
-  c.batch = input.size(0);
-  c.channels = input.size(1);
-  c.height = input.size(2);
-  c.width = input.size(3);
-  c.input_pixel = input.stride(3);
-  c.out_channels = shape.weight[0];
+  c.batch = input[0];
+  c.channels = c.input_pixel = input[1];
+  c.height = input[2];
+  c.width = input[3];
+  c.out_channels = c.output_pixel = shape.weight[0];
   c.kernel_height = shape.weight[2];
   c.kernel_width = shape.weight[3];
   c.stride_height = shape.stride[0];
@@ -55,32 +54,13 @@ void check_shape(const ConvolutionShape& shape) {
               " and groups ", shape.groups, "; take them from the layer");
 }
 
-void check_operands(const at::Tensor& input, const at::Tensor& packed,
-                    const std::optional<at::Tensor>& bias, const ConvolutionShape& shape) {
-  check_shape(shape);
-  TORCH_CHECK(input.dim() == 4, "input must have 4 dims; got ", input.dim(),
-              "; pass (batch, channels, height, width)");
-  TORCH_CHECK(input.size(1) == shape.weight[1] * shape.groups, "input must have ",
-              shape.weight[1] * shape.groups, " channels; got ", input.size(1),
-              "; pass what the layer takes");
-  check_packed(packed, bias, shape.weight, shape.groups, input.scalar_type());
-}
-
-void check_output(const Convolution& c, const at::Tensor& input,
-                  const std::optional<at::Tensor>& residual) {
-  TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
-              input.sizes(), "; pad it");
-  check_residual(residual, {c.batch, c.out_channels, c.out_height, c.out_width},
-                 input.scalar_type());
-}
-
 at::Tensor convolution_meta(const at::Tensor& input, const at::Tensor&,
                             const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
                             at::IntArrayRef weight_size, at::IntArrayRef stride,
                             at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
                             std::optional<double>, std::optional<double>) {
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-  return at::empty_symint(convolved_sym_size(input, shape), input.options(),
+  return at::empty_symint(convolved_sym_size(input.sym_sizes(), shape), input.options(),
                           at::MemoryFormat::ChannelsLast);
 }
 
@@ -97,8 +77,9 @@ at::Tensor convolution_autograd(const at::Tensor& input, const at::Tensor& packe
                                 std::optional<double> low, std::optional<double> high) {
   if (needs_gradient({input, bias, residual})) {
     const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-    check_convolution(input, packed, bias, residual, shape);
-    return convolution_by_torch(input, packed, bias, residual, shape, low, high);
+    const PackedConvolution layer{packed, bias, shape, low, high};
+    check_convolution(input, layer, residual);
+    return convolution_by_torch(input, layer, residual);
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return convolution_operator().call(input, packed, bias, residual, weight_size, stride, padding,
@@ -136,77 +117,104 @@ bool has_convolution_kernel(at::ScalarType dtype, const ConvolutionShape& shape)
          !(has_few_channels && (shape.dilation[1] != 1 || height > 7 || width > 7));
 }
 
-at::Tensor convolution_by_torch(const at::Tensor& input, const at::Tensor& packed,
-                                const std::optional<at::Tensor>& bias,
-                                const std::optional<at::Tensor>& residual,
-                                const ConvolutionShape& shape, std::optional<double> low,
-                                std::optional<double> high) {
+at::Tensor convolution_by_torch(const at::Tensor& input, const PackedConvolution& layer,
+                                const std::optional<at::Tensor>& residual) {
+  const ConvolutionShape& shape = layer.shape;
   const at::Tensor weight =
-      unpack_convolution(packed, shape.weight, shape.groups, input.scalar_type());
+      unpack_convolution(layer.packed, shape.weight, shape.groups, input.scalar_type());
   std::optional<at::Tensor> added;
-  if (is_given(bias)) added = bias->to(input.scalar_type());
+  if (is_given(layer.bias)) added = layer.bias->to(input.scalar_type());
   at::Tensor result =
       at::conv2d(input, weight, added, shape.stride, shape.padding, shape.dilation, shape.groups);
   if (is_given(residual)) result = result + *residual;
-  return limited(result, low, high).contiguous(at::MemoryFormat::ChannelsLast);
+  return limited(result, layer.low, layer.high).contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-std::array<int64_t, 4> convolved_size(const at::Tensor& input, const ConvolutionShape& shape) {
+ImageSize image_size(const at::Tensor& image) {
+  TORCH_CHECK(image.dim() == 4, "input must have 4 dims; got ", image.dim(),
+              "; pass (batch, channels, height, width)");
+  return {image.size(0), image.size(1), image.size(2), image.size(3)};
+}
+
+ImageSize convolved_size(const ImageSize& input, const ConvolutionShape& shape) {
   const Convolution c = describe(input, shape);
   return {c.batch, c.out_channels, c.out_height, c.out_width};
 }
 
-c10::SymDimVector convolved_sym_size(const at::Tensor& input, const ConvolutionShape& shape) {
+c10::SymDimVector convolved_sym_size(c10::SymIntArrayRef input, const ConvolutionShape& shape) {
   check_shape(shape);
-  return {input.sym_size(0), shape.weight[0], output_size(input.sym_size(2), shape, 0),
-          output_size(input.sym_size(3), shape, 1)};
+  return {input[0], shape.weight[0], output_size(input[2], shape, 0),
+          output_size(input[3], shape, 1)};
 }
 
-void check_convolution(const at::Tensor& input, const at::Tensor& packed,
-                       const std::optional<at::Tensor>& bias,
-                       const std::optional<at::Tensor>& residual, const ConvolutionShape& shape) {
-  check_operands(input, packed, bias, shape);
-  check_output(describe(input, shape), input, residual);
+void check_convolution(const ImageSize& input, at::ScalarType dtype,
+                       const PackedConvolution& layer) {
+  const ConvolutionShape& shape = layer.shape;
+  check_shape(shape);
+  TORCH_CHECK(input[1] == shape.weight[1] * shape.groups, "input must have ",
+              shape.weight[1] * shape.groups, " channels; got ", input[1],
+              "; pass what the layer takes");
+  check_packed(layer.packed, layer.bias, shape.weight, shape.groups, dtype);
+  const Convolution c = describe(input, shape);
+  TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
+              at::IntArrayRef(input), "; pad it");
+}
+
+void check_convolution(const at::Tensor& input, const PackedConvolution& layer,
+                       const std::optional<at::Tensor>& residual) {
+  check_convolution(image_size(input), input.scalar_type(), layer);
+  check_residual(residual, convolved_size(image_size(input), layer.shape), input.scalar_type());
+}
+
+bool runs_here(const PackedConvolution& layer, at::ScalarType dtype) {
+  return has_convolution_kernel(dtype, layer.shape) &&
+         is_packed_here(layer.packed, dtype, layer.shape.is_depthwise());
+}
+
+Convolution describe_layer(const ImageSize& input, const PackedConvolution& layer) {
+  // A tensor of them, made anew, takes as long as a small layer's call.
+  alignas(64) static constexpr float kZeros[4096] = {};
+  Convolution c = describe(input, layer.shape);
+  c.weight = layer.packed.const_data_ptr();
+  c.low = low_limit(layer.low);
+  c.high = high_limit(layer.high);
+  if (is_given(layer.bias)) c.bias = layer.bias->const_data_ptr<float>();
+  const auto room = static_cast<int64_t>(sizeof(kZeros) / sizeof(float));
+  if (run_length(c.channels, c.kernel_width) <= room) c.zeros = kZeros;
+  return c;
+}
+
+at::Tensor image_for_kernels(const at::Tensor& input) {
+  const at::Tensor image = with_plain_pixels(input);
+  if (input.size(1) >= kFewChannels || image.stride(3) == image.size(1)) return image;
+  return with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
 }
 
 void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
-                   const at::Tensor& packed, const std::optional<at::Tensor>& bias,
-                   const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
-                   std::optional<double> low, std::optional<double> high) {
+                   const PackedConvolution& layer, const std::optional<at::Tensor>& residual) {
   if (output.numel() == 0) return;
-  if (!has_convolution_kernel(input.scalar_type(), shape) ||
-      !is_packed_here(packed, input.scalar_type(), shape.is_depthwise())) {
+  const ConvolutionShape& shape = layer.shape;
+  if (!runs_here(layer, input.scalar_type())) {
     output.narrow(1, first_channel, shape.weight[0])
-        .copy_(convolution_by_torch(input, packed, bias, residual, shape, low, high));
+        .copy_(convolution_by_torch(input, layer, residual));
     return;
   }
-  at::Tensor image = with_plain_pixels(input);
-  if (input.size(1) < kFewChannels && image.stride(3) != image.size(1)) {
-    image = with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
-  }
-  Convolution c = describe(image, shape);
+  const at::Tensor image = image_for_kernels(input);
+  Convolution c = describe_layer(image_size(image), layer);
   at::Tensor added, zeros;
   c.input = image.const_data_ptr();
-  c.weight = packed.const_data_ptr();
+  c.input_pixel = image.stride(3);
   c.output = static_cast<char*>(output.data_ptr()) + first_channel * output.element_size();
   c.output_pixel = output.stride(3);
-  c.low = low_limit(low);
-  c.high = high_limit(high);
-  if (is_given(bias)) c.bias = bias->const_data_ptr<float>();
   if (is_given(residual)) {
     added = with_plain_pixels(*residual);
     c.residual = added.const_data_ptr();
     c.residual_pixel = added.stride(3);
   }
-  if (!shape.is_depthwise() && (c.pad_height > 0 || c.pad_width > 0)) {
-    // A tensor of them, made anew, takes as long as a small layer's call.
-    alignas(64) static constexpr float kZeros[4096] = {};
-    c.zeros = kZeros;
-    const int64_t length = run_length(c.channels, c.kernel_width);
-    if (length * input.element_size() > static_cast<int64_t>(sizeof(kZeros))) {
-      zeros = at::zeros({length}, input.options());
-      c.zeros = zeros.const_data_ptr();
-    }
+  const bool is_padded = c.pad_height > 0 || c.pad_width > 0;
+  if (c.zeros == nullptr && (is_padded || shape.is_depthwise())) {
+    zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
+    c.zeros = zeros.const_data_ptr();
   }
   run_convolution(c, input.scalar_type(), shape.is_depthwise());
 }
@@ -217,10 +225,11 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation,
                        int64_t groups, std::optional<double> low, std::optional<double> high) {
   const ConvolutionShape shape{weight_size, stride, padding, dilation, groups};
-  check_convolution(input, packed, bias, residual, shape);
-  at::Tensor output =
-      new_tensor(convolved_size(input, shape), input.options(), at::MemoryFormat::ChannelsLast);
-  convolve_into(output, /*first_channel=*/0, input, packed, bias, residual, shape, low, high);
+  const PackedConvolution layer{packed, bias, shape, low, high};
+  check_convolution(input, layer, residual);
+  at::Tensor output = new_tensor(convolved_size(image_size(input), shape), input.options(),
+                                 at::MemoryFormat::ChannelsLast);
+  convolve_into(output, /*first_channel=*/0, input, layer, residual);
   return output;
 }
 

@@ -6,6 +6,8 @@
 #include <array>
 #include <optional>
 
+#include "convolution_kernel.h"
+
 namespace corestream {
 
 // Of a weight of that size, one output channel for each input channel.
@@ -38,29 +40,47 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
                               at::ScalarType dtype);
 
-// What comes out: (batch, channels, height, width).
-std::array<int64_t, 4> convolved_size(const at::Tensor& input, const ConvolutionShape& shape);
+// A convolution with limits, but for its images. The bias is float32.
+struct PackedConvolution {
+  at::Tensor packed;
+  std::optional<at::Tensor> bias;
+  ConvolutionShape shape;
+  std::optional<double> low, high;
+};
 
-c10::SymDimVector convolved_sym_size(const at::Tensor& input, const ConvolutionShape& shape);
+// (batch, channels, height, width).
+using ImageSize = std::array<int64_t, 4>;
+
+// What comes out.
+ImageSize convolved_size(const ImageSize& input, const ConvolutionShape& shape);
+c10::SymDimVector convolved_sym_size(c10::SymIntArrayRef input, const ConvolutionShape& shape);
+
+ImageSize image_size(const at::Tensor& image);
 
 // Refuses what does not fit together.
-void check_convolution(const at::Tensor& input, const at::Tensor& packed,
-                       const std::optional<at::Tensor>& bias,
-                       const std::optional<at::Tensor>& residual, const ConvolutionShape& shape);
+void check_convolution(const ImageSize& input, at::ScalarType dtype,
+                       const PackedConvolution& layer);
+void check_convolution(const at::Tensor& input, const PackedConvolution& layer,
+                       const std::optional<at::Tensor>& residual);
+
+// Whether this CPU has a kernel that reads what was packed.
+bool runs_here(const PackedConvolution& layer, at::ScalarType dtype);
+
+// What a kernel needs to know of a layer but for its images, whose pixels it takes for dense. Zeros
+// are null where runs are longer than there are zeros at hand.
+Convolution describe_layer(const ImageSize& input, const PackedConvolution& layer);
+
+// As the kernels read it: channels last, at one distance; few channels without gaps.
+at::Tensor image_for_kernels(const at::Tensor& input);
 
 // convolution() of operands that were checked, into channels of a channels-last image, the first of
 // which is given.
 void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
-                   const at::Tensor& packed, const std::optional<at::Tensor>& bias,
-                   const std::optional<at::Tensor>& residual, const ConvolutionShape& shape,
-                   std::optional<double> low, std::optional<double> high);
+                   const PackedConvolution& layer, const std::optional<at::Tensor>& residual);
 
 // The same from torch's operators, which have gradients.
-at::Tensor convolution_by_torch(const at::Tensor& input, const at::Tensor& packed,
-                                const std::optional<at::Tensor>& bias,
-                                const std::optional<at::Tensor>& residual,
-                                const ConvolutionShape& shape, std::optional<double> low,
-                                std::optional<double> high);
+at::Tensor convolution_by_torch(const at::Tensor& input, const PackedConvolution& layer,
+                                const std::optional<at::Tensor>& residual);
 
 // min(max(conv2d(input) + residual, low), high), channels last. The bias is float32.
 at::Tensor convolution(const at::Tensor& input, const at::Tensor& packed,

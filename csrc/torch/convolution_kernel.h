@@ -50,15 +50,17 @@ struct Panels {
 struct Convolution {
   const void* input;
   // Dense: [panel][run][unit][column] in the elements' type, a unit being 32 bits of a run, whose
-  // last may be half empty. Depthwise: [tap][channel] in float. Columns and channels are padded to
-  // whole vectors.
+  // last may be half empty. Depthwise: [vector][tap][channel] in float. Columns and channels are
+  // padded to whole vectors.
   const void* weight;
   const float* bias;     // null for none
   const void* residual;  // added before the limits; null for none
   void* output;
-  const void* zeros;  // a run of them: what lies outside of the image
+  const void* zeros;  // a run of them, or all channels of a pixel: what lies outside of the image
 
   int64_t batch, channels, height, width, input_pixel;
+  // Depthwise: of the only image that many rows are there, row y at y % ring_rows. 0: all of each.
+  int64_t ring_rows;
   int64_t out_channels, out_height, out_width, output_pixel, residual_pixel;
   int64_t kernel_height, kernel_width, stride_height, stride_width;
   int64_t pad_height, pad_width, dilation_height, dilation_width;

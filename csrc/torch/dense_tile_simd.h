@@ -39,6 +39,7 @@ struct DenseTile {
     int64_t x = pixel % c.out_width, y = pixel / c.out_width % c.out_height;
     int64_t image = pixel / c.out_width / c.out_height;
     find_lines(image, y);
+    if (are_inside(x, rows)) return find_inside(x, rows);
     for (int64_t row = 0; row < rows; ++row) {
       if (c.has_few_channels()) {
         find_rows(row, x);
@@ -68,25 +69,39 @@ struct DenseTile {
     }
   }
 
+  // Whether pixels from column `x` on are in one row of the output, and all their taps in the
+  // image.
+  bool are_inside(int64_t x, int64_t rows) const {
+    const Convolution& c = convolution;
+    const int64_t left = x * c.stride_width - c.pad_width;
+    const int64_t last =
+        left + (rows - 1) * c.stride_width + (c.kernel_width - 1) * c.dilation_width;
+    bool has_lines = true;
+    for (int64_t ky = 0; ky < c.kernel_height; ++ky) has_lines = has_lines && lines_[ky] != nullptr;
+    return has_lines && x + rows <= c.out_width && left >= 0 && last < c.width;
+  }
+
+  // Most tiles: nothing to be asked of a pixel.
+  void find_inside(int64_t x, int64_t rows) {
+    const Convolution& c = convolution;
+    const int64_t left = (x * c.stride_width - c.pad_width) * c.input_pixel;
+    const int64_t runs_of_line = c.has_few_channels() ? 1 : c.kernel_width;
+    const int64_t next_row = c.stride_width * c.input_pixel;
+    const int64_t next_run = c.dilation_width * c.input_pixel;
+    const Element** run = inputs[0];
+    for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
+      for (int64_t kx = 0; kx < runs_of_line; ++kx, run += kMostRows) {
+        const Element* from = lines_[ky] + left + kx * next_run;
+        for (int64_t row = 0; row < rows; ++row, from += next_row) run[row] = from;
+      }
+    }
+  }
+
   void find_taps(int64_t row, int64_t x) {
     const Convolution& c = convolution;
     const int64_t left = x * c.stride_width - c.pad_width;
-    const int64_t last = left + (c.kernel_width - 1) * c.dilation_width;
     const auto* zeros = static_cast<const Element*>(c.zeros);
     const Element** tap = &inputs[0][row];
-    if (left >= 0 && last < c.width) {
-      // Most pixels: nothing to be asked of a column.
-      const int64_t step = c.dilation_width * c.input_pixel;
-      for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
-        const bool is_inside = lines_[ky] != nullptr;
-        const Element* from = is_inside ? lines_[ky] + left * c.input_pixel : zeros;
-        for (int64_t kx = 0; kx < c.kernel_width; ++kx, tap += kMostRows) {
-          *tap = from;
-          from += is_inside ? step : 0;
-        }
-      }
-      return;
-    }
     for (int64_t ky = 0; ky < c.kernel_height; ++ky) {
       int64_t column = left;
       for (int64_t kx = 0; kx < c.kernel_width; ++kx, tap += kMostRows) {

@@ -10,12 +10,44 @@ namespace {
 
 // Columns of the output that are computed together.
 constexpr int kColumns = 4;
+constexpr int kMostTapRows = 5;
 // Vectors of the set that are one of ours: a cache line of float, of which nothing is left for
 // later. Pixels are often a power of two apart, and a cache has few places for such lines.
 constexpr int kMostHalves = static_cast<int>(kParts);
 // So many columns of the output ahead of its turn, memory is asked for: the processor's own
 // prefetchers do not follow as many streams as a kernel has rows and columns.
-constexpr int kAhead = 2 * kColumns;
+constexpr int64_t kAhead = 2 * kColumns;
+
+// What is known of a layer and of some columns where a kernel is compiled.
+template <int Kernel, int Stride, int Columns>
+struct Known {
+  static constexpr int kKernel = Kernel, kStride = Stride, kCount = Columns;
+  static constexpr int kInputs = (Columns - 1) * Stride + Kernel;
+};
+// And of some channels.
+template <int Halves, bool IsWhole>
+struct Channels {
+  static constexpr int kHalves = Halves;     // that have a channel
+  static constexpr bool kIsWhole = IsWhole;  // there is a channel for each lane, and only limits
+};
+
+// Columns of which all taps are pixels.
+template <typename Element>
+struct Inside {
+  const Element* rows[kMostTapRows];
+  int64_t input_pixel;
+  int64_t output_ahead, input_ahead;  // from here to what is asked for
+
+  const Element* at(int row, int column) const { return rows[row] + column * input_pixel; }
+};
+
+// Others: each tap is somewhere, among zeros if it lies outside of the image.
+template <typename Element>
+struct Anywhere {
+  const Element* taps[kMostTapRows][(kColumns - 1) * 2 + kMostTapRows];
+
+  const Element* at(int row, int column) const { return taps[row][column]; }
+};
 
 // A row of the output.
 template <typename Kind>
@@ -23,141 +55,163 @@ struct DepthwiseRow {
   using Element = typename Kind::Element;
 
   const Convolution& convolution;
-  const Element* inputs[5] = {};  // the row of the input of each row of taps; null: outside
-  int64_t weight_stride = 0;      // from tap to tap
+  const Element* inputs[kMostTapRows] = {};  // the row of the input of each row of taps, or null
+  bool has_all = false;                      // none is null
   int64_t first_pixel = 0;
   Finish<Kind> finish{convolution};
-
-  const float* weights() const { return static_cast<const float*>(convolution.weight); }
-};
-
-// What is known of some columns and channels where a kernel is compiled.
-template <int Columns, bool IsInside, int Halves, bool IsWhole>
-struct Known {
-  static constexpr int kCount = Columns;
-  static constexpr int kHalves = Halves;       // that have a channel
-  static constexpr bool kIsInside = IsInside;  // all taps lie within the row
-  static constexpr bool kIsWhole = IsWhole;    // there is a channel for each lane
 };
 
 // Asks for what columns ahead of these will read and write.
-template <typename Kind, int Kernel, int Stride>
-[[gnu::always_inline]] inline void expect_columns(const DepthwiseRow<Kind>& row, int64_t x,
+template <typename Columns, typename Element>
+[[gnu::always_inline]] inline void expect_columns(const Convolution& c,
+                                                  const Inside<Element>& source, int64_t pixel,
                                                   int64_t channel) {
-  const Convolution& c = row.convolution;
+  const auto* output = static_cast<const Element*>(c.output);
+  output += (pixel + kAhead) * c.output_pixel + channel;
 #pragma GCC unroll 4
-  for (int i = 0; i < kColumns; ++i) {
-    expect_output<Kind>(c, row.first_pixel + x + kAhead + i, channel);
-  }
-  const int64_t left = x * Stride - c.pad_width;
+  for (int i = 0; i < Columns::kCount; ++i) __builtin_prefetch(output + i * c.output_pixel, 1);
   // Rows that the row of the output before this one has not read.
 #pragma GCC unroll 2
-  for (int ky = Kernel - Stride; ky < Kernel; ++ky) {
-    if (row.inputs[ky] == nullptr) continue;
-    const auto* ahead = row.inputs[ky] + (left + kAhead * Stride) * c.input_pixel + channel;
+  for (int ky = Columns::kKernel - Columns::kStride; ky < Columns::kKernel; ++ky) {
+    const Element* ahead = source.rows[ky] + source.input_ahead + channel;
 #pragma GCC unroll 8
-    for (int i = 0; i < kColumns * Stride; ++i) __builtin_prefetch(ahead + i * c.input_pixel);
+    for (int i = 0; i < Columns::kCount * Columns::kStride; ++i) {
+      __builtin_prefetch(ahead + i * source.input_pixel);
+    }
   }
 }
+template <typename Columns, typename Element>
+[[gnu::always_inline]] inline void expect_columns(const Convolution&, const Anywhere<Element>&,
+                                                  int64_t, int64_t) {}
 
-// Columns from `x` on, of which each of the input is widened once for a row of taps.
-template <typename Kind, int Kernel, int Stride, typename Columns>
-void convolve_columns(const DepthwiseRow<Kind>& row, int64_t x, int64_t channel) {
-  const Convolution& c = row.convolution;
-  constexpr int kCount = Columns::kCount, kInputs = (kCount - 1) * Stride + Kernel;
-  constexpr int kHalves = Columns::kHalves;
-  const int64_t left = x * Stride - c.pad_width;
-  if constexpr (Columns::kIsInside) expect_columns<Kind, Kernel, Stride>(row, x, channel);
-  Floats sums[kHalves][kCount];
-#pragma GCC unroll 2
-  for (int half = 0; half < kHalves; ++half) {
-    const Floats bias = bias_of(c, channel + half * kLanes);
-#pragma GCC unroll 4
-    for (int i = 0; i < kCount; ++i) sums[half][i] = bias;
-  }
-  for (int ky = 0; ky < Kernel; ++ky) {
-    if (row.inputs[ky] == nullptr) continue;
-    const auto* inputs = row.inputs[ky] + left * c.input_pixel + channel;
-    const float* weights = row.weights() + ky * Kernel * row.weight_stride + channel;
-#pragma GCC unroll 2
-    for (int half = 0; half < kHalves; ++half) {
-      const Which which = first_lanes(c.channels - channel - half * kLanes);
-      Floats values[kInputs];
-#pragma GCC unroll 11
-      for (int i = 0; i < kInputs; ++i) {
-        const auto* from = inputs + i * c.input_pixel + half * kLanes;
-        if (!Columns::kIsInside && (left + i < 0 || left + i >= c.width)) {
-          values[i] = zero();
-        } else {
-          values[i] = Columns::kIsWhole ? Kind::widen(from) : Kind::widen(from, which);
-        }
-      }
+// Adds the products of a row of taps for some lanes. Each pixel is read once, and multiplied for
+// all columns that it is a tap of.
+template <typename Kind, typename Columns, bool IsWhole, typename Source>
+[[gnu::always_inline]] inline void multiply_taps(Floats (&sums)[Columns::kCount],
+                                                 const Source& source, int row, int64_t channel,
+                                                 const float* weight, Which which) {
+  Floats weights[Columns::kKernel];
 #pragma GCC unroll 5
-      for (int kx = 0; kx < Kernel; ++kx) {
-        const Floats weight = load(weights + kx * row.weight_stride + half * kLanes);
+  for (int kx = 0; kx < Columns::kKernel; ++kx) weights[kx] = load(weight + kx * kVector);
+#pragma GCC unroll 11
+  for (int i = 0; i < Columns::kInputs; ++i) {
+    const auto* from = source.at(row, i) + channel;
+    const Floats value = IsWhole ? Kind::widen(from) : Kind::widen(from, which);
+#pragma GCC unroll 5
+    for (int kx = 0; kx < Columns::kKernel; ++kx) {
+      const int ahead = i - kx, column = ahead / Columns::kStride;
+      if (ahead < 0 || ahead % Columns::kStride != 0 || column >= Columns::kCount) continue;
+      sums[column] = multiply_add(value, weights[kx], sums[column]);
+    }
+  }
+}
+
+// Some columns of the output for channels from `begin` to `end`.
+template <typename Kind, typename Columns, typename Lanes, typename Source>
+void convolve_columns(const DepthwiseRow<Kind>& row, const Source& source, int64_t x, int64_t begin,
+                      int64_t end) {
+  const Convolution& c = row.convolution;
+  constexpr int kTaps = Columns::kKernel * Columns::kKernel;
+  const Finish<Kind> finish = row.finish;
+  const int64_t pixel = row.first_pixel + x;
+  const auto* weight = static_cast<const float*>(c.weight) + begin * kTaps;
+  for (int64_t channel = begin; channel < end; channel += kVector, weight += kTaps * kVector) {
+    expect_columns<Columns>(c, source, pixel, channel);
+    Floats sums[Lanes::kHalves][Columns::kCount];
+    Which which[Lanes::kHalves];
+#pragma GCC unroll 2
+    for (int half = 0; half < Lanes::kHalves; ++half) {
+      const int64_t first = channel + half * kLanes;
+      which[half] = first_lanes(c.channels - first);
+      Floats bias = zero();
+      if (c.bias != nullptr) {
+        bias = Lanes::kIsWhole ? load(c.bias + first) : load(c.bias + first, which[half]);
+      }
 #pragma GCC unroll 4
-        for (int i = 0; i < kCount; ++i) {
-          sums[half][i] = multiply_add(values[i * Stride + kx], weight, sums[half][i]);
+      for (int i = 0; i < Columns::kCount; ++i) sums[half][i] = bias;
+    }
+#pragma GCC unroll 5
+    for (int ky = 0; ky < Columns::kKernel; ++ky) {
+#pragma GCC unroll 2
+      for (int half = 0; half < Lanes::kHalves; ++half) {
+        const float* taps = weight + ky * Columns::kKernel * kVector + half * kLanes;
+        multiply_taps<Kind, Columns, Lanes::kIsWhole>(sums[half], source, ky,
+                                                      channel + half * kLanes, taps, which[half]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < Columns::kCount; ++i) {
+#pragma GCC unroll 2
+      for (int half = 0; half < Lanes::kHalves; ++half) {
+        const int64_t first = channel + half * kLanes;
+        if constexpr (Lanes::kIsWhole) {
+          finish.store_limited(sums[half][i], pixel + i, first);
+        } else {
+          finish.store(sums[half][i], pixel + i, first, which[half]);
         }
       }
     }
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) {
-#pragma GCC unroll 2
-    for (int half = 0; half < kHalves; ++half) {
-      const int64_t first = channel + half * kLanes, pixel = row.first_pixel + x + i;
-      if constexpr (Columns::kIsWhole) {
-        row.finish.store(sums[half][i], pixel, first);
-      } else {
-        row.finish.store(sums[half][i], pixel, first, first_lanes(c.channels - first));
-      }
-    }
-  }
 }
 
-// So many columns for the channels of a piece.
-template <typename Kind, int Kernel, int Stride, int Columns, bool IsInside>
-void convolve_channels(const DepthwiseRow<Kind>& row, int64_t x, const Piece& piece) {
-  const int64_t channels = row.convolution.channels, last = piece.end_panel * kVector;
-  const int64_t whole = smaller(last, channels / kVector * kVector);
-  int64_t channel = piece.begin_panel * kVector;
-  for (; channel < whole; channel += kVector) {
-    using All = Known<Columns, IsInside, kMostHalves, true>;
-    convolve_columns<Kind, Kernel, Stride, All>(row, x, channel);
+// The same for the channels of a piece.
+template <typename Kind, typename Columns, typename Source>
+void convolve_channels(const DepthwiseRow<Kind>& row, const Source& source, int64_t x,
+                       const Piece& piece) {
+  const int64_t channels = row.convolution.channels;
+  const int64_t first = piece.begin_panel * kVector;
+  const int64_t last = smaller(piece.end_panel * kVector, channels);
+  const int64_t whole = row.finish.is_plain() ? smaller(last, channels / kVector * kVector) : first;
+  if (first < whole) {
+    convolve_columns<Kind, Columns, Channels<kMostHalves, true>>(row, source, x, first, whole);
   }
-  if (channel >= smaller(last, channels)) return;
-  if (channels - channel <= kLanes) {
-    convolve_columns<Kind, Kernel, Stride, Known<Columns, IsInside, 1, false>>(row, x, channel);
-  } else {
-    using Part = Known<Columns, IsInside, kMostHalves, false>;
-    convolve_columns<Kind, Kernel, Stride, Part>(row, x, channel);
-  }
+  // The second half of a padded vector may have no channel at all.
+  const int64_t full = last - whole > kLanes ? last : whole;
+  using Part = Channels<kMostHalves, false>;
+  if (whole < full) convolve_columns<Kind, Columns, Part>(row, source, x, whole, full);
+  if (full < last) convolve_columns<Kind, Columns, Channels<1, false>>(row, source, x, full, last);
 }
 
+// Columns of which a tap lies outside of the image.
 template <typename Kind, int Kernel, int Stride, int Columns = kColumns>
-void convolve_outside(const DepthwiseRow<Kind>& row, int64_t x, int64_t columns,
-                      const Piece& piece) {
+void convolve_anywhere(const DepthwiseRow<Kind>& row, int64_t x, int64_t columns,
+                       const Piece& piece) {
   if constexpr (Columns > 1) {
     if (columns < Columns) {
-      return convolve_outside<Kind, Kernel, Stride, Columns - 1>(row, x, columns, piece);
+      return convolve_anywhere<Kind, Kernel, Stride, Columns - 1>(row, x, columns, piece);
     }
   }
-  convolve_channels<Kind, Kernel, Stride, Columns, false>(row, x, piece);
+  using All = Known<Kernel, Stride, Columns>;
+  using Element = typename Kind::Element;
+  const Convolution& c = row.convolution;
+  const int64_t left = x * Stride - c.pad_width;
+  Anywhere<Element> source;
+  for (int ky = 0; ky < Kernel; ++ky) {
+    for (int i = 0; i < All::kInputs; ++i) {
+      const bool is_pixel = row.inputs[ky] != nullptr && left + i >= 0 && left + i < c.width;
+      source.taps[ky][i] = is_pixel ? row.inputs[ky] + (left + i) * c.input_pixel
+                                    : static_cast<const Element*>(c.zeros);
+    }
+  }
+  convolve_channels<Kind, All>(row, source, x, piece);
 }
 
 template <typename Kind, int Kernel, int Stride>
 void convolve_row(const DepthwiseRow<Kind>& row, const Piece& piece) {
   const Convolution& c = row.convolution;
+  Inside<typename Kind::Element> source{};
+  source.input_pixel = c.input_pixel;
+  source.input_ahead = kAhead * Stride * c.input_pixel;
   for (int64_t x = 0; x < c.out_width; x += kColumns) {
     const int64_t columns = smaller(kColumns, c.out_width - x);
     const int64_t left = x * Stride - c.pad_width;
     const bool is_inside = left >= 0 && left + (kColumns - 1) * Stride + Kernel <= c.width;
-    if (columns == kColumns && is_inside) {
-      convolve_channels<Kind, Kernel, Stride, kColumns, true>(row, x, piece);
-    } else {
-      convolve_outside<Kind, Kernel, Stride>(row, x, columns, piece);
+    if (columns < kColumns || !is_inside || !row.has_all) {
+      convolve_anywhere<Kind, Kernel, Stride>(row, x, columns, piece);
+      continue;
     }
+    for (int ky = 0; ky < Kernel; ++ky) source.rows[ky] = row.inputs[ky] + left * c.input_pixel;
+    convolve_channels<Kind, Known<Kernel, Stride, kColumns>>(row, source, x, piece);
   }
 }
 
@@ -165,15 +219,15 @@ template <typename Kind, int Kernel, int Stride>
 void convolve_rows(const Convolution& c, const Piece& piece) {
   const auto* input = static_cast<const typename Kind::Element*>(c.input);
   DepthwiseRow<Kind> row{.convolution = c};
-  row.weight_stride = round_up(c.channels, kVector);
   for (int64_t index = piece.begin; index < piece.end; ++index) {
     const int64_t image = index / c.out_height;
     const int64_t top = index % c.out_height * Stride - c.pad_height;
     row.first_pixel = index * c.out_width;
+    row.has_all = top >= 0 && top + Kernel <= c.height;
     for (int ky = 0; ky < Kernel; ++ky) {
       const int64_t y = top + ky;
-      const int64_t start = (image * c.height + y) * c.width * c.input_pixel;
-      row.inputs[ky] = y < 0 || y >= c.height ? nullptr : input + start;
+      const int64_t line = c.ring_rows > 0 ? y % c.ring_rows : image * c.height + y;
+      row.inputs[ky] = y < 0 || y >= c.height ? nullptr : input + line * c.width * c.input_pixel;
     }
     convolve_row<Kind, Kernel, Stride>(row, piece);
   }

@@ -9,44 +9,35 @@
 #include <vector>
 
 #include "convolution.h"
+#include "encoded_convolutions.h"
 #include "operands.h"
 #include "team_shares.h"
 
 namespace corestream {
 namespace {
 
-// Numbers of a part in `shapes`: what it has, and of its convolution the weight's sizes (4),
-// stride, padding and dilation (2 each) and the groups.
-constexpr size_t kNumbers = 12;
-// What a part has. Without a weight it is an image, and has nothing else. Flags, since tracing
-// knows no lists of tensors that may be absent, and AOTInductor's JSON no infinity.
-constexpr int64_t kWeight = 1, kBias = 2, kLow = 4, kHigh = 8;
-
 // An image, or a convolution of it.
 struct Part {
-  at::Tensor input, packed;
-  std::optional<at::Tensor> bias;
-  ConvolutionShape shape;
-  std::optional<double> low, high;
-  bool is_image;
+  at::Tensor input;
+  std::optional<PackedConvolution> layer;
 
   c10::SymDimVector size() const {
-    if (is_image) return c10::SymDimVector(input.sym_sizes());
-    return convolved_sym_size(input, shape);
+    const c10::SymIntArrayRef given = input.sym_sizes();
+    return layer ? convolved_sym_size(given, layer->shape) : c10::SymDimVector(given);
   }
   void check() const {
-    if (!is_image) check_convolution(input, packed, bias, std::nullopt, shape);
+    if (layer) check_convolution(input, *layer, std::nullopt);
   }
   at::Tensor by_torch() const {
-    if (is_image) return input;
-    return convolution_by_torch(input, packed, bias, std::nullopt, shape, low, high);
+    return layer ? convolution_by_torch(input, *layer, std::nullopt) : input;
   }
   // By an operator of its own, whatever its tensors are: without data, or in need of a gradient.
   at::Tensor alone() const {
     static const auto op = operator_named<decltype(convolution)>("corestream::convolution");
-    if (is_image) return input;
-    return op.call(input, packed, bias, std::nullopt, shape.weight, shape.stride, shape.padding,
-                   shape.dilation, shape.groups, low, high);
+    if (!layer) return input;
+    const ConvolutionShape& shape = layer->shape;
+    return op.call(input, layer->packed, layer->bias, std::nullopt, shape.weight, shape.stride,
+                   shape.padding, shape.dilation, shape.groups, layer->low, layer->high);
   }
 };
 
@@ -54,41 +45,24 @@ using Parts = std::vector<Part>;
 
 Parts parts_of(at::TensorList inputs, at::TensorList packed, at::TensorList biases,
                at::IntArrayRef shapes, at::ArrayRef<double> limits) {
-  const size_t count = inputs.size();
-  TORCH_CHECK(count >= 1 && packed.size() == count && biases.size() == count &&
-                  shapes.size() == kNumbers * count && limits.size() == 2 * count,
-              "there must be a weight, a bias, ", kNumbers,
-              " numbers and 2 limits for each input; ", "got ", count, " inputs, ", packed.size(),
-              ", ", biases.size(), ", ", shapes.size(), " and ", limits.size(),
-              "; call corestream.ops.joined_convolutions");
+  TORCH_CHECK(inputs.size() == packed.size(), "there must be a weight for each input; got ",
+              inputs.size(), " inputs and ", packed.size(),
+              " weights; call corestream.ops.joined_convolutions");
+  const auto layers = decode_convolutions(packed, biases, shapes, limits);
   Parts parts;
-  parts.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
-    const auto numbers = shapes.slice(kNumbers * i, kNumbers);
-    const int64_t has = numbers[0];
-    const auto limit = [&](int64_t flag, double value) {
-      return (has & flag) != 0 ? std::optional<double>(value) : std::nullopt;
-    };
+  parts.reserve(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
     TORCH_CHECK(inputs[i].dim() == 4, "inputs must have 4 dims; got ", inputs[i].dim(),
                 "; pass (batch, channels, height, width)");
-    TORCH_CHECK(has == 0 || (has & kWeight) != 0,
-                "an image must have no bias and no limits; got flags ", has,
-                "; call corestream.ops.joined_convolutions");
-    parts.push_back({inputs[i],
-                     packed[i],
-                     (has & kBias) != 0 ? std::optional<at::Tensor>(biases[i]) : std::nullopt,
-                     {numbers.slice(1, 4), numbers.slice(5, 2), numbers.slice(7, 2),
-                      numbers.slice(9, 2), numbers[11]},
-                     limit(kLow, limits[2 * i]),
-                     limit(kHigh, limits[2 * i + 1]),
-                     has == 0});
+    parts.push_back({inputs[i], layers[i]});
   }
   return parts;
 }
 
 bool has_gradient(const Parts& parts) {
-  return std::any_of(parts.begin(), parts.end(),
-                     [](const Part& part) { return needs_gradient({part.input, part.bias}); });
+  return std::any_of(parts.begin(), parts.end(), [](const Part& part) {
+    return needs_gradient({part.input, part.layer ? part.layer->bias : std::nullopt});
+  });
 }
 
 // Also where only shapes are known.
@@ -159,13 +133,12 @@ at::Tensor joined_convolutions(at::TensorList inputs, at::TensorList packed, at:
   at::Tensor output = empty_joined(parts);
   int64_t first = 0;
   for (const Part& part : parts) {
-    if (part.is_image) {
+    if (part.layer) {
+      convolve_into(output, first, part.input, *part.layer, std::nullopt);
+      first += part.layer->shape.weight[0];
+    } else {
       copy_into(output, first, part.input);
       first += part.input.size(1);
-    } else {
-      convolve_into(output, first, part.input, part.packed, part.bias, std::nullopt, part.shape,
-                    part.low, part.high);
-      first += part.shape.weight[0];
     }
   }
   return output;
@@ -211,8 +184,8 @@ at::Tensor joined_convolutions_autocast(at::TensorList inputs, at::TensorList pa
   std::vector<at::Tensor> cast;
   cast.reserve(parts.size());
   for (Part& part : parts) {
-    if (!part.is_image && !part.shape.is_depthwise()) {
-      part.input = part.input.to(part.packed.scalar_type());
+    if (part.layer && !part.layer->shape.is_depthwise()) {
+      part.input = part.input.to(part.layer->packed.scalar_type());
     }
     cast.push_back(part.input);
   }

@@ -1,6 +1,6 @@
 // Weights in the order in which the kernels of convolution_kernel.h read them, and back. They may
 // be saved and loaded where other kernels run, so a tensor tells its order by its dims: two for
-// panels of one vector, (vectors, rest); one for others.
+// panels of one vector, (vectors, rest), as all depthwise ones have them; one for others.
 #include <ATen/Functions.h>
 
 #include "convolution.h"
@@ -51,10 +51,10 @@ int64_t packed_elements(at::IntArrayRef sizes, int64_t per_unit) {
 template <typename Visit>
 void visit_depthwise(at::IntArrayRef sizes, const Visit& visit) {
   const int64_t channels = sizes[0], taps = sizes[2] * sizes[3];
-  const int64_t row = padded_channels(channels);
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      visit(tap * row + channel, channel * taps + tap);
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    const int64_t first = channel / kVector * taps * kVector + channel % kVector;
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      visit(first + tap * kVector, channel * taps + tap);
     }
   }
 }
@@ -98,7 +98,7 @@ at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
   const int64_t taps = sizes[2] * sizes[3];
   if (depthwise) {
     const at::Tensor plain = weight.to(at::kFloat).contiguous();
-    at::Tensor packed = at::zeros({taps * padded_channels(sizes[0])}, plain.options());
+    at::Tensor packed = at::zeros({num_vectors(sizes[0]), taps * kVector}, plain.options());
     const auto* from = plain.const_data_ptr<float>();
     auto* to = packed.mutable_data_ptr<float>();
     visit_depthwise(sizes, [&](int64_t at, int64_t index) { to[at] = from[index]; });
@@ -117,8 +117,8 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
                   at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype) {
   const bool depthwise = is_depthwise(weight_size, groups);
   const auto expected_dtype = depthwise ? at::kFloat : dtype;
-  const bool has_order = packed.dim() == 1 || (packed.dim() == 2 && !depthwise &&
-                                               packed.size(0) == num_vectors(weight_size[0]));
+  const bool has_vectors = packed.dim() == 2 && packed.size(0) == num_vectors(weight_size[0]);
+  const bool has_order = has_vectors || (packed.dim() == 1 && !depthwise);
   const int64_t expected = depthwise
                                ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
                                : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);

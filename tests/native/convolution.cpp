@@ -95,6 +95,7 @@ class Case {
   }
 
  private:
+  static int64_t round_up(int64_t channels) { return (channels + kVector - 1) / kVector * kVector; }
   int64_t inputs_per_output() const { return shape_.is_depthwise ? 1 : shape_.channels; }
 
   double weight(int64_t out, int64_t in, int64_t tap) const {
@@ -148,11 +149,12 @@ class Case {
 
   void pack_depthwise() {
     const Convolution& c = convolution_;
-    const int64_t row = (c.channels + kVector - 1) / kVector * kVector;
-    packed_depthwise_ = std::make_unique<float[]>(row * c.num_taps());
-    for (int64_t tap = 0; tap < c.num_taps(); ++tap) {
-      for (int64_t channel = 0; channel < c.channels; ++channel) {
-        packed_depthwise_[tap * row + channel] = static_cast<float>(weight(channel, 0, tap));
+    const int64_t taps = c.num_taps();
+    packed_depthwise_ = std::make_unique<float[]>(round_up(c.channels) * taps);
+    for (int64_t channel = 0; channel < c.channels; ++channel) {
+      float* first = &packed_depthwise_[channel / kVector * taps * kVector + channel % kVector];
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        first[tap * kVector] = static_cast<float>(weight(channel, 0, tap));
       }
     }
     convolution_.weight = packed_depthwise_.get();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from corestream.lowering.own_linear import LinearShape
 from corestream.lowering.sizes import not_traced
+from corestream.ops.chain import convolution_chain
 from corestream.ops.convolution import (
     ConvolutionShape,
+    PackedConvolution,
     convolution,
     has_convolution_kernel,
     pack_convolution,
@@ -120,10 +123,13 @@ class ConvolutionCall(OwnCall):
     Attributes:
         shape: What it is but for its tensors.
         residual: What is added to it, or None.
+        before: What makes its input, where nobody else reads that; None where somebody may, or the
+            two cannot be computed row by row.
     """
 
     shape: ConvolutionShape
     residual: Tensor | None = None
+    before: ConvolutionCall | None = None
 
     @classmethod
     def of(
@@ -172,35 +178,54 @@ class ConvolutionCall(OwnCall):
         folded = self.weight.double() * scale[:, None, None, None]
         return replace(self, weight=folded.to(self.weight.dtype), bias=shift.float())
 
+    def after(self, known: Call | None) -> Self:
+        """With what is known of its input, if they suit each other."""
+        if not isinstance(known, ConvolutionCall) or known.residual is not None:
+            return self
+        shape = self.shape
+        is_product = (
+            shape.weight_size[2:] == (1, 1) and shape.stride == (1, 1) and shape.padding == (0, 0)
+        )
+        return replace(self, before=known) if is_product or shape.groups > 1 else self
+
     def sources(self) -> list[Tensor]:
         """As :meth:`Call.sources`."""
-        return [self.input] if self.residual is None else [self.input, self.residual]
+        first = self._chain()[0].input
+        return [first] if self.residual is None else [first, self.residual]
 
     def run(self) -> Tensor:
         """As :meth:`Call.run`."""
-        packed, bias = self._packed()
-        low, high = self._limits()
+        if self.before is not None:
+            chain = self._chain()
+            layers = [call._layer for call in chain]
+            return convolution_chain(chain[0].input, layers, residual=self.residual)
+        layer = self._layer
         return convolution(
             self.input,
-            packed,
-            shape=self.shape,
-            bias=bias,
+            layer.packed,
+            shape=layer.shape,
+            bias=layer.bias,
             residual=self.residual,
-            low=low,
-            high=high,
+            low=layer.low,
+            high=layer.high,
         )
 
     def part(self) -> JoinedPart:
         """As a part of a concatenation, which has no residual."""
-        packed, bias = self._packed()
-        low, high = self._limits()
-        return JoinedPart(
-            input=self.input, packed=packed, shape=self.shape, bias=bias, low=low, high=high
-        )
+        return JoinedPart(input=self.input, convolution=self._layer)
 
-    def _packed(self) -> tuple[Tensor, Tensor | None]:
+    def _chain(self) -> list[ConvolutionCall]:
+        before = [] if self.before is None else self.before._chain()
+        return [*before, self]
+
+    @functools.cached_property
+    def _layer(self) -> PackedConvolution:
+        """Packed once: what follows runs it again, until the chain ends."""
+        low, high = self._limits()
         with not_traced():
-            return pack_convolution(self.weight, self.shape.groups), self._float_bias()
+            packed = pack_convolution(self.weight, self.shape.groups)
+            bias = self._float_bias()
+        return PackedConvolution(packed=packed, shape=self.shape, bias=bias, low=low, high=high)
 
 
 def has_own_convolution(layer: nn.Conv2d) -> bool:

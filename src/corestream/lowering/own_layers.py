@@ -143,9 +143,10 @@ class _Calls(TorchFunctionMode):
     def _layer(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
         if kind == _LINEAR:
             return LinearCall.of(*args, **kwargs, team_size=self._team_size)
-        one: Any = EmbeddingCall if kind == _EMBEDDING else ConvolutionCall
-        call: Call | None = one.of(*args, **kwargs)
-        return call
+        if kind == _EMBEDDING:
+            return EmbeddingCall.of(*args, **kwargs)
+        call = ConvolutionCall.of(*args, **kwargs)
+        return call.after(self._open(args[0])) if call is not None else None
 
     def _joined(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
         if not set(kwargs) <= {"dim"}:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from corestream.ops.attention import attention, has_attention_kernel
+from corestream.ops.chain import convolution_chain
 from corestream.ops.channels import interleave_channels
 from corestream.ops.convolution import (
     ConvolutionShape,
+    PackedConvolution,
     convolution,
     has_convolution_kernel,
     pack_convolution,
@@ -23,10 +25,12 @@ __all__ = [
     "EmbeddingPart",
     "JoinedPart",
     "LSTMWeights",
+    "PackedConvolution",
     "adaptive_avg_pool",
     "attention",
     "avg_pool",
     "convolution",
+    "convolution_chain",
     "has_attention_kernel",
     "has_convolution_kernel",
     "has_kernels",

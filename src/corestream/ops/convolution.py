@@ -11,6 +11,9 @@ from corestream import _native
 
 _native.torch_ext  # noqa: B018 (registers the operators: models that call them can be loaded)
 
+# Flags of what a convolution has.
+_WEIGHT, _BIAS, _LOW, _HIGH = 1, 2, 4, 8
+
 
 @dataclass(frozen=True)
 class ConvolutionShape:
@@ -32,6 +35,43 @@ class ConvolutionShape:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedConvolution:
+    """A convolution with limits: all of it but its images.
+
+    Attributes:
+        packed: What :func:`pack_convolution` made of the weight.
+        shape: The convolution.
+        bias: (output channels), float32; None for none.
+        low: The least output: 0 for a ReLU; None for no limit.
+        high: The largest output: 6 for a ReLU6; None for no limit.
+
+    Thread-safe: a value that never changes.
+    """
+
+    packed: Tensor
+    shape: ConvolutionShape
+    bias: Tensor | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def encoded(self) -> tuple[tuple[int, ...], tuple[float, float]]:
+        """As operators of several convolutions are told of it (csrc/torch/encoded_convolutions.h).
+
+        Returns:
+            12 numbers and the limits.
+
+        Thread-safe.
+        """
+        has = _WEIGHT
+        for value, flag in ((self.bias, _BIAS), (self.low, _LOW), (self.high, _HIGH)):
+            has |= 0 if value is None else flag
+        one = self.shape
+        numbers = has, *one.weight_size, *one.stride, *one.padding, *one.dilation, one.groups
+        # What is absent is not looked at.
+        return numbers, (self.low or 0.0, self.high or 0.0)
 
 
 def has_convolution_kernel(dtype: torch.dtype, shape: ConvolutionShape) -> bool:

@@ -14,7 +14,7 @@ from corestream.lowering.own_linear import LinearShape
 from corestream.measure import ModelInputs
 from corestream.ops import has_kernels
 
-OURS = "corestream::convolution"
+OURS, CHAIN = "corestream::convolution", "corestream::convolution_chain"
 
 
 needs_kernel = pytest.mark.skipif(
@@ -92,14 +92,82 @@ def two_convolutions_are_added(m, x):
 @needs_kernel
 @pytest.mark.parametrize(
     ("function", "calls"),
-    [(residual_block, 2), (inverted_residual, 3), (clamps, 2), (two_convolutions_are_added, 2)],
+    [
+        (residual_block, [OURS, OURS]),
+        (inverted_residual, [CHAIN, OURS]),
+        (clamps, [OURS, OURS]),
+        (two_convolutions_are_added, [OURS, OURS]),
+    ],
 )
 def test_what_follows_a_convolution_is_a_part_of_it(function, calls):
     model, x = Model(function), images()
     expected = model(x.clone())
     kinds, actual = traced(model, x)
-    assert kinds == [OURS] * calls
+    assert kinds == calls
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def separable(m, x):
+    out = torch.relu(m.norm(m.second(x)))
+    out = nn.functional.relu6(m.other_norm(m.depthwise(out)))
+    return torch.relu(m.first(out) + x)
+
+
+def separable_twice(m, x):
+    out = m.first(torch.relu(m.depthwise(m.first(x))))
+    return m.depthwise(out.clamp(max=0.5))
+
+
+def read_in_the_middle(m, x):
+    out = m.first(x)
+    return m.first(m.depthwise(out)) + out
+
+
+def sum_in_the_middle(m, x):
+    return m.depthwise(m.first(x) + x)
+
+
+def joined_at_the_end(m, x):
+    return torch.cat([torch.relu(m.first(m.depthwise(x))), x], 1)
+
+
+def strided(m, x):
+    return nn.functional.conv2d(m.depthwise(x), m.first.weight, stride=2)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [
+        (separable, [CHAIN]),
+        (separable_twice, [CHAIN]),
+        (read_in_the_middle, [OURS, CHAIN]),
+        (sum_in_the_middle, [OURS, OURS]),
+        (joined_at_the_end, [OURS, "corestream::joined_convolutions"]),
+        (strided, [OURS, OURS]),
+    ],
+)
+def test_convolutions_that_can_be_computed_row_by_row_are_one_call(function, calls):
+    model, x = Model(function), images()
+    kinds, script = traced_script(model, x)
+    assert kinds == calls
+    for other in (x, torch.randn(3, 8, 12, 6)):
+        torch.testing.assert_close(script(other), model(other), rtol=1e-4, atol=1e-5)
+
+
+def written_to_before_it_ends(m, x):
+    own = x * 1
+    out = m.first(own)
+    own.add_(1)
+    return m.depthwise(out) + own
+
+
+@needs_kernel
+def test_a_chain_reads_its_image_as_it_was():
+    model, x = Model(written_to_before_it_ends), images()
+    kinds, actual = traced(model, x)
+    assert CHAIN not in kinds
+    torch.testing.assert_close(actual, model(x), rtol=1e-4, atol=1e-5)
 
 
 POOLED, JOINED = "corestream::max_pool", "corestream::joined_convolutions"

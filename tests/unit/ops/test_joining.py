@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from corestream.ops import ConvolutionShape, JoinedPart, joined_convolutions, pack_convolution
+from corestream.ops import (
+    ConvolutionShape,
+    JoinedPart,
+    PackedConvolution,
+    joined_convolutions,
+    pack_convolution,
+)
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -37,7 +43,16 @@ def part(x, out_channels, *, kernel=1, groups=1, has_bias=True, seed=0, **limits
     if limits:
         expected = expected.clamp(limits.get("low"), limits.get("high"))
     packed = pack_convolution(weight, groups)
-    return JoinedPart(input=x, packed=packed, shape=shape, bias=bias, **limits), expected
+    one = PackedConvolution(packed=packed, shape=shape, bias=bias, **limits)
+    return JoinedPart(input=x, convolution=one), expected
+
+
+def on_device(one, device):
+    layer = one.convolution
+    if layer is not None:
+        bias = None if layer.bias is None else layer.bias.to(device)
+        layer = replace(layer, packed=layer.packed.to(device), bias=bias)
+    return JoinedPart(input=one.input.to(device), convolution=layer)
 
 
 def check(parts, *, dtype=torch.float32):
@@ -92,7 +107,8 @@ def test_a_kernel_that_is_not_ours_is_torchs():
 def test_gradients_are_those_of_torch():
     x, weight = images(1, 4, 5, 5).requires_grad_(), images(3, 4, 1, 1, seed=1)
     shape = ConvolutionShape((3, 4, 1, 1))
-    convolved = JoinedPart(input=x, packed=pack_convolution(weight), shape=shape, low=0.0)
+    one = PackedConvolution(packed=pack_convolution(weight), shape=shape, low=0.0)
+    convolved = JoinedPart(input=x, convolution=one)
     joined_convolutions([convolved, JoinedPart(input=x)]).square().sum().backward()
     twin = x.detach().clone().requires_grad_()
     expected = torch.cat([functional.conv2d(twin, weight).clamp(min=0.0), twin], 1)
@@ -104,9 +120,7 @@ def test_under_autocast_the_weights_decide():
     x = images(1, 8, 4, 4)
     one, expected = part(x, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = joined_convolutions(
-            [JoinedPart(input=x.bfloat16(), packed=one.packed, shape=one.shape, bias=one.bias)]
-        )
+        actual = joined_convolutions([replace(one, input=x.bfloat16())])
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.1)
 
@@ -140,7 +154,8 @@ def test_under_autocast_shapes_of_several_dtypes_are_known_without_data():
     size = pack_convolution(torch.ones(5, 8, 1, 1)).shape
     with FakeTensorMode(), torch.autocast("cpu", dtype=torch.bfloat16):
         x = torch.empty(1, 8, 4, 4)
-        convolved = JoinedPart(input=x, packed=torch.empty(size), shape=shape)
+        one = PackedConvolution(packed=torch.empty(size), shape=shape)
+        convolved = JoinedPart(input=x, convolution=one)
         joined = joined_convolutions([convolved, JoinedPart(input=x.bfloat16())])
     assert (joined.shape, joined.dtype) == ((1, 13, 4, 4), torch.float32)
 
@@ -156,17 +171,9 @@ def test_under_autocast_shapes_of_several_dtypes_are_known_without_data():
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_what_does_not_fit_is_refused(other, reason, device):
-    def on_device(one):
-        moved = {
-            name: value.to(device)
-            for name in ("input", "packed", "bias")
-            if (value := getattr(one, name)) is not None
-        }
-        return replace(one, **moved)
-
     parts = [part(images(1, 8, 4, 4), 5)[0], other()]
     with pytest.raises(RuntimeError, match=reason):
-        joined_convolutions(list(map(on_device, parts)))
+        joined_convolutions([on_device(each, device) for each in parts])
 
 
 def test_parts_need_not_read_the_same_image():
@@ -174,28 +181,16 @@ def test_parts_need_not_read_the_same_image():
     check(parts)
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"low": 0.0}, "an image must have no bias and no limits"),
-        ({"bias": torch.zeros(8)}, "an image must have no bias and no limits"),
-        ({"shape": ConvolutionShape((4, 8, 1, 1))}, "got only shape"),
-        ({"packed": pack_convolution(torch.ones(4, 8, 1, 1))}, "got only packed"),
-    ],
-)
-def test_a_part_is_an_image_or_a_convolution(options, reason):
-    with pytest.raises(ValueError, match=reason):
-        JoinedPart(input=images(1, 8, 4, 4), **options)
-
-
 @pytest.mark.parametrize("has_autocast", [True, False])
 def test_the_operator_itself_checks_what_it_is_given(has_autocast):
     joined, x = torch.ops.corestream.joined_convolutions, images(1, 8, 4, 4)
     with torch.autocast("cpu", enabled=has_autocast):
-        with pytest.raises(RuntimeError, match="for each input; got 0 inputs"):
+        with pytest.raises(RuntimeError, match="for each input; got 0 inputs and 1 weights"):
             joined([], [x], [], [], [])
-        with pytest.raises(RuntimeError, match="an image must have no bias"):
+        with pytest.raises(RuntimeError, match="what has no weight must have no bias"):
             joined([x], [x], [x], [4, *[0] * 11], [0.0, 0.0])
+        with pytest.raises(RuntimeError, match="for each weight; got 1 weights, 1, 11 and 2"):
+            joined([x], [x], [x], [0] * 11, [0.0, 0.0])
 
 
 def test_nothing_is_no_concatenation():
@@ -207,11 +202,5 @@ def test_shapes_are_known_without_data():
     x = images(2, 8, 6, 6)
     one, _ = part(x, 5, kernel=3)
     expected = joined_convolutions([one, JoinedPart(input=x)])
-    unknown = x.to("meta")
-    actual = joined_convolutions(
-        [
-            replace(one, input=unknown, packed=one.packed.to("meta"), bias=one.bias.to("meta")),
-            JoinedPart(input=unknown),
-        ]
-    )
+    actual = joined_convolutions([on_device(each, "meta") for each in (one, JoinedPart(input=x))])
     assert (actual.shape, actual.stride()) == (expected.shape, expected.stride())

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from corestream import CPUPool, MultiStreamModule, Task, _native
+from corestream import CPUPool, MultiStreamModule, Task
 from corestream.ops import (
     ConvolutionShape,
     EmbeddingPart,
     JoinedPart,
-    LSTMWeights,
+    PackedConvolution,
     adaptive_avg_pool,
     avg_pool,
     convolution,
@@ -24,28 +23,15 @@ from corestream.ops import (
     joined_convolutions,
     joined_embeddings,
     linear,
-    lstm_layer,
     max_pool,
     multiply_transposed,
     pack_convolution,
     pack_linear,
 )
+from tests.unit.runtime.captured import WARM_UP, Source, caller, traced, uncaptured
 
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if has_kernels(dtype)]
-# Two to settle, one that captures.
-WARM_UP = 3
 SHAPE = ConvolutionShape((32, 32, 3, 3), padding=(1, 1))
-
-
-class Source:
-    """What a Task takes in a module's place."""
-
-    def __init__(self, script: torch.jit.ScriptModule) -> None:
-        self.callee = _native.torch_ext.TorchScriptCallee(script)
-        self.callee.captures = "always"
-
-    def callee_source(self) -> Any:
-        return self.callee
 
 
 class Layer(nn.Module):
@@ -55,6 +41,9 @@ class Layer(nn.Module):
         super().__init__()
         weight = torch.randn(32, 32, 3, 3, generator=torch.Generator().manual_seed(seed)) / 17
         self.packed = pack_convolution(weight.to(dtype))
+
+    def layer(self) -> PackedConvolution:
+        return PackedConvolution(packed=self.packed, shape=SHAPE)
 
     def forward(self, image: Tensor, residual: Tensor | None = None) -> Tensor:
         return convolution(image, self.packed, shape=SHAPE, residual=residual, low=0.0)
@@ -74,7 +63,7 @@ class Network(nn.Module):
         left, right = self.layers[1](max_pool(image, (2, 2))).chunk(2, 1)
         image = interleave_channels([left, right])
         parts = [
-            JoinedPart(input=image, packed=self.layers[2].packed, shape=SHAPE),
+            JoinedPart(input=image, convolution=self.layers[2].layer()),
             JoinedPart(input=avg_pool(image, (3, 3), stride=(1, 1), padding=(1, 1))),
         ]
         image = joined_convolutions(parts)
@@ -84,32 +73,9 @@ class Network(nn.Module):
         return multiply_transposed(logits[:, :, None], features[:, :, None])
 
 
-def traced(model: nn.Module, *inputs: Any) -> Source:
-    trace: Any = torch.jit.trace
-    return Source(torch.jit.freeze(trace(model.eval(), inputs, check_trace=False)))
-
-
 def images(batch: int, seed: int = 0, *, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 32, 24, 20, generator=generator).to(dtype)
-
-
-def caller(source: Source, num_cores: int = 1) -> Callable[..., Any]:
-    task = Task(source, CPUPool(CPUPool().core_ids[:num_cores]))
-
-    def call(*inputs: Any) -> Any:
-        with torch.inference_mode():
-            return task(*inputs).get()
-
-    return call
-
-
-def uncaptured(source: Source, call: Callable[[], Any]) -> Any:
-    source.callee.captures = "never"
-    try:
-        return call()
-    finally:
-        source.callee.captures = "always"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -129,45 +95,6 @@ def test_the_same_comes_out_for_other_numbers(num_cores: int, dtype: torch.dtype
             assert torch.equal(output, uncaptured(source, lambda image=image: call(image)))
             torch.testing.assert_close(output, model(image))
     assert source.callee.captured_bytes > 0
-
-
-class Recurrent(nn.Module):
-    """Two layers of an LSTM; its first state is an input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.layers = []
-        for features in (12, 80):
-            sizes = (320, features), (320, 80), (320,)
-            weight, hidden, bias = (torch.randn(size, generator=generator) / 9 for size in sizes)
-            self.layers.append(LSTMWeights.of(weight, hidden, bias_ih=bias))
-
-    def forward(self, steps: Tensor, state: Tensor) -> Tensor:
-        for weights in self.layers:
-            steps, *_ = lstm_layer(steps, weights, h0=state, c0=state.tanh(), batch_first=True)
-        return steps
-
-
-@pytest.mark.parametrize("num_cores", [1, 2])
-def test_the_steps_of_an_lstm_are_done_again_in_order(num_cores: int) -> None:
-    def inputs(seed: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        sizes = (3, 7, 12), (3, 80)
-        steps, state = (torch.randn(size, generator=generator) for size in sizes)
-        return steps, state
-
-    model = Recurrent()
-    source = traced(model, *inputs(0))
-    call = caller(source, num_cores)
-    for _ in range(WARM_UP):
-        call(*inputs(0))
-    before = source.callee.num_captured_runs
-    for seed in range(5):
-        found = call(*inputs(seed))
-        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(*inputs(seed))))
-        torch.testing.assert_close(found, model(*inputs(seed)))
-    assert source.callee.num_captured_runs == before + 5
 
 
 def test_inputs_of_any_strides_are_right() -> None:

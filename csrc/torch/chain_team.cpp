@@ -1,0 +1,125 @@
+#include "chain_team.h"
+
+#include <algorithm>
+
+#include "team_shares.h"
+
+namespace corestream {
+namespace {
+
+constexpr int64_t kCacheLine = 64;
+
+// Rows of what a stage passes on that the next one needs at a time.
+int64_t ring_rows(const ChainStages& stages, size_t stage) {
+  return stages[stage + 1].convolution.kernel_height;
+}
+
+int64_t padded_ring(const ChainStages& stages, size_t stage, int64_t element_size) {
+  const int64_t bytes = ring_rows(stages, stage) * row_bytes(stages[stage], element_size);
+  return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+}
+
+// What one member computes, a row after another: each as soon as the rows that it reads are there.
+class RowByRow {
+ public:
+  RowByRow(const Chain& chain, int member) : chain_(chain), made_(chain.stages.size()) {
+    char* ring = chain.rings + member * chain.ring_bytes;
+    for (size_t stage = 0; stage + 1 < chain.stages.size(); ++stage) {
+      rings_.push_back(ring);
+      ring += padded_ring(chain.stages, stage, chain.element_size);
+    }
+  }
+
+  // Rows of the output of an image.
+  void run(int64_t image, int64_t begin, int64_t end) {
+    image_ = image;
+    made_.back() = begin;
+    for (size_t stage = made_.size() - 1; stage > 0; --stage) {
+      const Convolution& c = chain_.stages[stage].convolution;
+      const int64_t first = made_[stage] * c.stride_height - c.pad_height;
+      made_[stage - 1] = std::max<int64_t>(first, 0);
+    }
+    make(made_.size() - 1, end);
+  }
+
+ private:
+  void make(size_t stage, int64_t end) {
+    const Convolution& c = chain_.stages[stage].convolution;
+    for (int64_t& row = made_[stage]; row < end; ++row) {
+      const int64_t last = row * c.stride_height - c.pad_height + c.kernel_height;
+      if (stage > 0) make(stage - 1, std::min(last, c.height));
+      compute(stage, row);
+    }
+  }
+
+  void compute(size_t stage, int64_t row) const {
+    const ChainStage& one = chain_.stages[stage];
+    Convolution c = one.convolution;
+    c.batch = c.out_height = 1;
+    set_input(c, stage, row);
+    set_output(c, stage, row);
+    const int64_t panels = Panels(c.out_channels, one.kernel.panel_vectors).count;
+    one.kernel.run(c, {0, one.is_depthwise ? 1 : c.out_width, 0, panels});
+  }
+
+  void set_input(Convolution& c, size_t stage, int64_t row) const {
+    const auto* input = static_cast<const char*>(c.input);
+    const int64_t line = c.width * c.input_pixel * chain_.element_size;
+    int64_t lines = stage == 0 ? image_ * c.height : 0;
+    if (stage > 0) {
+      input = rings_[stage - 1];
+      c.ring_rows = ring_rows(chain_.stages, stage - 1);
+    }
+    if (c.is_product()) {
+      lines += stage == 0 ? row : row % c.ring_rows;
+    } else {
+      // Row 0 of the output is then where the row's taps are.
+      c.pad_height -= row * c.stride_height;
+    }
+    c.input = input + lines * line;
+  }
+
+  void set_output(Convolution& c, size_t stage, int64_t row) const {
+    const int64_t line = c.out_width * c.output_pixel * chain_.element_size;
+    if (stage + 1 < chain_.stages.size()) {
+      c.output = rings_[stage] + row % ring_rows(chain_.stages, stage) * line;
+      return;
+    }
+    const int64_t lines = image_ * chain_.stages[stage].convolution.out_height + row;
+    c.output = static_cast<char*>(c.output) + lines * line;
+    if (c.residual == nullptr) return;
+    const int64_t residual_line = c.out_width * c.residual_pixel * chain_.element_size;
+    c.residual = static_cast<const char*>(c.residual) + lines * residual_line;
+  }
+
+  const Chain& chain_;
+  std::vector<char*> rings_;   // of each stage but the last
+  std::vector<int64_t> made_;  // rows of the output of each stage
+  int64_t image_ = 0;
+};
+
+}  // namespace
+
+int64_t ring_bytes(const ChainStages& stages, int64_t element_size) {
+  int64_t bytes = 0;
+  for (size_t stage = 0; stage + 1 < stages.size(); ++stage) {
+    bytes += padded_ring(stages, stage, element_size);
+  }
+  return bytes;
+}
+
+void run_chain(const Chain& chain) {
+  run_shares(chain.members, chain, [](const Chain& all, int member) {
+    const Convolution& last = all.stages.back().convolution;
+    const auto [begin, end] = share(last.batch * last.out_height, member, all.members);
+    RowByRow rows(all, member);
+    for (int64_t row = begin; row < end;) {
+      const int64_t image = row / last.out_height, first = row % last.out_height;
+      const int64_t stop = std::min(last.out_height, first + end - row);
+      rows.run(image, first, stop);
+      row += stop - first;
+    }
+  });
+}
+
+}  // namespace corestream
