@@ -104,7 +104,9 @@ class LinearCall(OwnCall):
     ) -> Self | None:
         """None where torch's kernel is faster."""
         shape = LinearShape.of(input, weight, team_size=team_size)
-        is_ours = shape is not None and shape.our_kernel_is_faster(allowance_s=_TORCH_CALL_S)
+        is_ours = shape is not None and shape.our_kernel_is_faster(
+            is_compiled=False, allowance_s=_TORCH_CALL_S
+        )
         return cls(input, weight.detach(), bias) if is_ours else None
 
     def run(self) -> Tensor:

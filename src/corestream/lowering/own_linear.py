@@ -53,28 +53,30 @@ class LinearShape:
         return cls(input.dtype, rows, in_features, out_features, team_size)
 
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
-    def our_kernel_is_faster(self, *, allowance_s: float = 0.0) -> bool:
+    def our_kernel_is_faster(self, *, is_compiled: bool, allowance_s: float = 0.0) -> bool:
         """As measured on a team of that size, once a process for every shape.
 
         Args:
+            is_compiled: Than what compiled graphs call: oneDNN's with packed weights. Else than
+                torch's own, which is MKL's: DistilBERT with neither, since that was the fastest,
+                took 1.6 times as long as with ours (Zen 3, four sequences on a core).
             allowance_s: By how much ours may be slower, as it is called at less cost.
         """
         with on_team(self.team_size):
-            return self._is_faster_here(allowance_s)
+            return self._is_faster_here(is_compiled, allowance_s)
 
-    def _is_faster_here(self, allowance_s: float) -> bool:
+    def _is_faster_here(self, is_compiled: bool, allowance_s: float) -> bool:
         x = torch.randn(self.rows, self.in_features).to(self.dtype)
         weight = torch.randn(self.out_features, self.in_features).to(self.dtype)
         ours = pack_linear(weight)
-        others: dict[str, Callable[[], Any]] = {"torch": lambda: nn.functional.linear(x, weight)}
-        if _has_onednn():
-            # What compiled graphs call.
+        other: Callable[[], Any] = functools.partial(nn.functional.linear, x, weight)
+        if is_compiled and _has_onednn():
             onednn: Any = torch.ops.mkldnn
-            theirs = onednn._reorder_linear_weight(weight, self.rows)
-            others["packed"] = lambda: onednn._linear_pointwise(x, theirs, None, "none", [], "")
+            packed = onednn._reorder_linear_weight(weight, self.rows)
+            other = functools.partial(onednn._linear_pointwise, x, packed, None, "none", [], "")
         return is_ours_faster(
             lambda: linear(x, ours, out_features=self.out_features),
-            others,
+            {"other": other},
             rounds=_ROUNDS,
             margin=_MARGIN,
             allowance_s=allowance_s,
@@ -125,17 +127,17 @@ def use_own_linear(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    faster = {
-        layer
-        for layer, shapes in seen.items()
-        if all(shape is not None and shape.our_kernel_is_faster() for shape in shapes)
-    }
+    faster = {layer for layer, shapes in seen.items() if all(map(_is_faster_compiled, shapes))}
     made: dict[nn.Module, OwnLinear] = {layer: OwnLinear(layer) for layer in faster}
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):
             if child is not None and child in made:
                 setattr(module, name, made[child])
     return len(made)
+
+
+def _is_faster_compiled(shape: LinearShape | None) -> bool:
+    return shape is not None and shape.our_kernel_is_faster(is_compiled=True)
 
 
 def _has_onednn() -> bool:

@@ -34,7 +34,7 @@ def decided(monkeypatch):
     asked = []
 
     def decide(answer):
-        def is_faster(shape):
+        def is_faster(shape, **_):
             asked.append(shape)
             return answer
 
@@ -146,7 +146,25 @@ def test_measuring_gives_an_answer():
     assert LinearShape.of(torch.ones(2, 4), torch.ones(0, 4), team_size=1) is None
     assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
     if shape is not None:
-        assert shape.our_kernel_is_faster() in (True, False)
+        for is_compiled in (True, False):
+            assert shape.our_kernel_is_faster(is_compiled=is_compiled) in (True, False)
+
+
+@pytest.mark.skipif(
+    not (has_kernels(torch.float32) and torch.backends.mkldnn.is_available()),
+    reason="needs two kernels to choose from",
+)
+def test_the_rival_is_what_would_be_called_else(monkeypatch):
+    """Compiled graphs do not call torch's own, however fast it is."""
+
+    def torchs(*_):
+        raise AssertionError("called")
+
+    monkeypatch.setattr(nn.functional, "linear", torchs)
+    shape = LinearShape.of(torch.randn(3, 17), torch.randn(41, 17), team_size=1)
+    assert shape.our_kernel_is_faster(is_compiled=True) in (True, False)
+    with pytest.raises(AssertionError, match="called"):
+        shape.our_kernel_is_faster(is_compiled=False)
 
 
 def test_a_lowered_model_with_it_is_right_and_can_be_saved(decided, tmp_path):
