@@ -1,86 +1,86 @@
 #include "chain_plan.h"
 
+#include <unistd.h>
+
+#include "convolution_team.h"
 #include "team_shares.h"
 
 namespace corestream {
 namespace {
 
-// Of a core's second-level cache (512 KiB on Zen 3) what rows and weights of fused stages may take.
-constexpr int64_t kFusedBytes = 320 * 1024;
-// What a member passes on to the next stage and finds again in that cache without fusion.
-constexpr int64_t kKeptBytes = 256 * 1024;
+// Where the kernel does not tell.
+constexpr int64_t kLeastCache = 512 * 1024;
 // A row of fewer pixels makes low tiles.
 constexpr int64_t kLeastRowPixels = 24;
-// Work in 16 that may be done twice, as members need rows of their neighbours.
-constexpr int64_t kMostTwice = 1;
+// The share of the work that may be done twice, as members need rows of their neighbours.
+constexpr double kMostTwice = 1.0 / 16;
+// The share of their time that members must be busy.
+constexpr double kLeastEvenness = 0.9;
 
-int64_t row_products(const ChainStage& stage) {
-  const Convolution& c = stage.convolution;
-  // A depthwise multiplication takes as long as several of a dense one, which has more in
-  // registers.
-  const int64_t each = stage.is_depthwise ? 8 : c.channels;
-  return c.out_width * c.out_channels * c.num_taps() * each;
+// A core's second level.
+int64_t cache_bytes() {
+  static const int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return found > 0 ? found : kLeastCache;
 }
+// What a member passes on to the next stage and finds again there without fusion.
+int64_t kept_bytes() { return cache_bytes() / 2; }
+// What rows and weights of fused stages may take of it.
+int64_t fused_bytes() { return cache_bytes() * 5 / 8; }
 
 int64_t weight_bytes(const ChainStage& stage, int64_t element_size) {
   const Convolution& c = stage.convolution;
-  const int64_t channels = stage.is_depthwise ? 1 : c.channels;
-  return c.out_channels * channels * c.num_taps() * element_size;
+  const int64_t taps = c.out_channels * c.num_taps();
+  return stage.is_depthwise ? taps * static_cast<int64_t>(sizeof(float))
+                            : taps * c.channels * element_size;
 }
 
 // Whether rows between stages and all weights fit into the cache.
 bool fits_cache(const ChainStages& stages, int64_t element_size) {
-  int64_t bytes = 0;
-  for (size_t i = 0; i < stages.size(); ++i) {
-    bytes += weight_bytes(stages[i], element_size);
-    if (i == 0) continue;
-    bytes += stages[i].convolution.kernel_height * row_bytes(stages[i - 1], element_size);
-  }
-  return bytes <= kFusedBytes;
+  int64_t bytes = ring_bytes(stages, element_size);
+  for (const ChainStage& stage : stages) bytes += weight_bytes(stage, element_size);
+  return bytes <= fused_bytes();
 }
 
-// Whether little is done twice: a member makes each row that its own depend on.
+// Whether little is done twice, as a member makes each row that its own depend on, and nobody
+// waits.
 bool divides_well(const ChainStages& stages, int members) {
   int64_t all = 0, twice = 0, extra_rows = 0;
   for (size_t i = stages.size(); i-- > 0;) {
     const Convolution& c = stages[i].convolution;
-    all += row_products(stages[i]) * c.batch * c.out_height;
-    twice += row_products(stages[i]) * extra_rows * (members - 1);
+    const int64_t row = row_products(c, stages[i].is_depthwise);
+    all += row * c.batch * c.out_height;
+    twice += row * extra_rows * (members - 1);
     extra_rows = extra_rows * c.stride_height + c.kernel_height - c.stride_height;
   }
-  return 16 * twice <= kMostTwice * all;
+  const Convolution& last = stages.back().convolution;
+  return static_cast<double>(twice) <= kMostTwice * static_cast<double>(all) &&
+         evenness(last.batch * last.out_height, members) >= kLeastEvenness;
 }
 
 bool pays(const ChainStages& stages, int64_t element_size) {
   const ChainStage& before = stages[stages.size() - 2];
-  const ChainStage& last = stages.back();
   const int members = chain_members(stages);
   const Convolution& c = before.convolution;
   const int64_t passed_on = c.batch * c.out_height * row_bytes(before, element_size) / members;
-  return passed_on > kKeptBytes && last.convolution.out_width >= kLeastRowPixels &&
+  return passed_on > kept_bytes() && stages.back().convolution.out_width >= kLeastRowPixels &&
          fits_cache(stages, element_size) && divides_well(stages, members);
 }
 
 }  // namespace
 
-bool ChainStage::may_follow() const { return is_depthwise || convolution.is_product(); }
-
-int64_t row_bytes(const ChainStage& stage, int64_t element_size) {
-  return stage.convolution.out_width * stage.convolution.out_channels * element_size;
-}
-
 int chain_members(const ChainStages& stages) {
   int64_t products = 0;
   for (const ChainStage& stage : stages) {
-    products += row_products(stage) * stage.convolution.batch * stage.convolution.out_height;
+    const Convolution& c = stage.convolution;
+    products += row_products(c, stage.is_depthwise) * c.batch * c.out_height;
   }
   const Convolution& last = stages.back().convolution;
   return team_size_for(last.batch * last.out_height, products, kLeastProducts);
 }
 
 size_t fused_stages(const ChainStages& stages, size_t begin, int64_t element_size) {
-  ChainStages fused{stages[begin]};
   if (!stages[begin].kernel) return 1;
+  ChainStages fused{stages[begin]};
   for (size_t i = begin + 1; i < stages.size(); ++i) {
     if (!stages[i].kernel || !stages[i].may_follow()) break;
     fused.push_back(stages[i]);

@@ -17,11 +17,17 @@ bool are_all(at::IntArrayRef sizes, int64_t at_least) {
   return std::all_of(sizes.begin(), sizes.end(), [&](int64_t size) { return size >= at_least; });
 }
 
-// Of the rows (dim 0) or columns (dim 1), of which the input has `size`.
+// By how many rows (dim 0) or columns (dim 1) the padded input, which has `size` without padding,
+// is larger than the kernel.
+template <typename Size>
+Size room(const Size& size, const ConvolutionShape& shape, int64_t dim) {
+  const int64_t reach = shape.dilation[dim] * (shape.weight[dim + 2] - 1) + 1;
+  return size + 2 * shape.padding[dim] - reach;
+}
+
 template <typename Size>
 Size output_size(const Size& size, const ConvolutionShape& shape, int64_t dim) {
-  const int64_t reach = shape.dilation[dim] * (shape.weight[dim + 2] - 1) + 1;
-  return (size + 2 * shape.padding[dim] - reach) / shape.stride[dim] + 1;
+  return room(size, shape, dim) / shape.stride[dim] + 1;
 }
 
 Convolution describe(const ImageSize& input, const ConvolutionShape& shape) {
@@ -143,6 +149,11 @@ ImageSize convolved_size(const ImageSize& input, const ConvolutionShape& shape) 
 
 c10::SymDimVector convolved_sym_size(c10::SymIntArrayRef input, const ConvolutionShape& shape) {
   check_shape(shape);
+  TORCH_CHECK(input.size() == 4, "input must have 4 dims; got ", input.size(),
+              "; pass (batch, channels, height, width)");
+  TORCH_SYM_CHECK(input[1].sym_eq(shape.weight[1] * shape.groups), "input must have ",
+                  shape.weight[1] * shape.groups, " channels; got ", input[1],
+                  "; pass what the layer takes");
   return {input[0], shape.weight[0], output_size(input[2], shape, 0),
           output_size(input[3], shape, 1)};
 }
@@ -155,9 +166,8 @@ void check_convolution(const ImageSize& input, at::ScalarType dtype,
               shape.weight[1] * shape.groups, " channels; got ", input[1],
               "; pass what the layer takes");
   check_packed(layer.packed, layer.bias, shape.weight, shape.groups, dtype);
-  const Convolution c = describe(input, shape);
-  TORCH_CHECK(c.out_height > 0 && c.out_width > 0, "input must be as large as the kernel; got ",
-              at::IntArrayRef(input), "; pad it");
+  TORCH_CHECK(room(input[2], shape, 0) >= 0 && room(input[3], shape, 1) >= 0,
+              "input must be as large as the kernel; got ", at::IntArrayRef(input), "; pad it");
 }
 
 void check_convolution(const at::Tensor& input, const PackedConvolution& layer,
@@ -184,10 +194,22 @@ Convolution describe_layer(const ImageSize& input, const PackedConvolution& laye
   return c;
 }
 
-at::Tensor image_for_kernels(const at::Tensor& input) {
-  const at::Tensor image = with_plain_pixels(input);
-  if (input.size(1) >= kFewChannels || image.stride(3) == image.size(1)) return image;
-  return with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
+at::Tensor set_input(Convolution& c, const at::Tensor& input) {
+  at::Tensor image = with_plain_pixels(input);
+  if (c.has_few_channels() && image.stride(3) != image.size(1)) {
+    image = with_plain_pixels(image.clone(at::MemoryFormat::ChannelsLast));
+  }
+  c.input = image.const_data_ptr();
+  c.input_pixel = image.stride(3);
+  return image;
+}
+
+at::Tensor set_residual(Convolution& c, const std::optional<at::Tensor>& residual) {
+  if (!is_given(residual)) return {};
+  const at::Tensor added = with_plain_pixels(*residual);
+  c.residual = added.const_data_ptr();
+  c.residual_pixel = added.stride(3);
+  return added;
 }
 
 void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
@@ -199,20 +221,12 @@ void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Te
         .copy_(convolution_by_torch(input, layer, residual));
     return;
   }
-  const at::Tensor image = image_for_kernels(input);
-  Convolution c = describe_layer(image_size(image), layer);
-  at::Tensor added, zeros;
-  c.input = image.const_data_ptr();
-  c.input_pixel = image.stride(3);
+  Convolution c = describe_layer(image_size(input), layer);
+  const at::Tensor image = set_input(c, input), added = set_residual(c, residual);
   c.output = static_cast<char*>(output.data_ptr()) + first_channel * output.element_size();
   c.output_pixel = output.stride(3);
-  if (is_given(residual)) {
-    added = with_plain_pixels(*residual);
-    c.residual = added.const_data_ptr();
-    c.residual_pixel = added.stride(3);
-  }
-  const bool is_padded = c.pad_height > 0 || c.pad_width > 0;
-  if (c.zeros == nullptr && (is_padded || shape.is_depthwise())) {
+  at::Tensor zeros;
+  if (needs_zeros(c, shape.is_depthwise()) && c.zeros == nullptr) {
     zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
     c.zeros = zeros.const_data_ptr();
   }

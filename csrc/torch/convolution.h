@@ -63,15 +63,22 @@ void check_convolution(const ImageSize& input, at::ScalarType dtype,
 void check_convolution(const at::Tensor& input, const PackedConvolution& layer,
                        const std::optional<at::Tensor>& residual);
 
-// Whether this CPU has a kernel that reads what was packed.
+// Whether this CPU has a kernel for such a layer, and reads what was packed.
 bool runs_here(const PackedConvolution& layer, at::ScalarType dtype);
 
 // What a kernel needs to know of a layer but for its images, whose pixels it takes for dense. Zeros
 // are null where runs are longer than there are zeros at hand.
 Convolution describe_layer(const ImageSize& input, const PackedConvolution& layer);
 
-// As the kernels read it: channels last, at one distance; few channels without gaps.
-at::Tensor image_for_kernels(const at::Tensor& input);
+// What it reads, as kernels do: channels last, pixels at one distance, few channels without gaps.
+// The tensor returned, which may be a copy, holds the memory.
+at::Tensor set_input(Convolution& c, const at::Tensor& input);
+at::Tensor set_residual(Convolution& c, const std::optional<at::Tensor>& residual);
+
+// Whether there are taps outside of the image.
+inline bool needs_zeros(const Convolution& c, bool is_depthwise) {
+  return is_depthwise || c.pad_height > 0 || c.pad_width > 0;
+}
 
 // convolution() of operands that were checked, into channels of a channels-last image, the first of
 // which is given.

@@ -8,11 +8,13 @@
 #include <utility>
 #include <vector>
 
-#include "chain_team.h"
+#include "chain_plan.h"
+#include "chain_rows.h"
 #include "convolution.h"
 #include "convolution_team.h"
 #include "encoded_convolutions.h"
 #include "operands.h"
+#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -50,7 +52,9 @@ ChainStages stages_of(const Layers& layers, const std::vector<ImageSize>& sizes,
     ChainStage stage{};
     stage.convolution = describe_layer(sizes[i], layers[i]);
     stage.is_depthwise = layers[i].shape.is_depthwise();
-    if (runs_here(layers[i], dtype) && stage.convolution.zeros != nullptr) {
+    const bool has_zeros = stage.convolution.zeros != nullptr;
+    if (runs_here(layers[i], dtype) &&
+        (has_zeros || !needs_zeros(stage.convolution, stage.is_depthwise))) {
       stage.kernel = convolution_kernel(dtype, stage.is_depthwise);
     }
     stages.push_back(stage);
@@ -58,25 +62,34 @@ ChainStages stages_of(const Layers& layers, const std::vector<ImageSize>& sizes,
   return stages;
 }
 
-void run_fused(const at::Tensor& output, const at::Tensor& input, ChainStages stages,
-               const std::optional<at::Tensor>& residual) {
-  const at::Tensor image = image_for_kernels(input);
-  Convolution& first = stages.front().convolution;
-  first.input = image.const_data_ptr();
-  first.input_pixel = image.stride(3);
+// What a team does together.
+struct ChainWork {
+  ChainStages stages;
+  int64_t element_size;
+  int members;
+  char* rings;
+  int64_t ring_bytes;  // of a member
+};
+
+void run_by_rows(const at::Tensor& output, const at::Tensor& input, ChainStages stages,
+                 const std::optional<at::Tensor>& residual) {
   Convolution& last = stages.back().convolution;
+  const at::Tensor image = set_input(stages.front().convolution, input);
+  const at::Tensor added = set_residual(last, residual);
   last.output = output.data_ptr();
-  at::Tensor added;
-  if (is_given(residual)) {
-    added = with_plain_pixels(*residual);
-    last.residual = added.const_data_ptr();
-    last.residual_pixel = added.stride(3);
-  }
-  const auto element_size = static_cast<int64_t>(input.element_size());
-  const int members = chain_members(stages);
-  const int64_t size = ring_bytes(stages, element_size);
-  const at::Tensor rings = new_tensor({members * size}, at::TensorOptions(at::kByte));
-  run_chain({std::move(stages), static_cast<char*>(rings.data_ptr()), size, element_size, members});
+  ChainWork work{};
+  work.element_size = static_cast<int64_t>(input.element_size());
+  work.members = chain_members(stages);
+  work.ring_bytes = ring_bytes(stages, work.element_size);
+  const at::Tensor rings =
+      new_tensor({work.members * work.ring_bytes}, at::TensorOptions(at::kByte));
+  work.rings = static_cast<char*>(rings.data_ptr());
+  work.stages = std::move(stages);
+  run_shares(work.members, work, [](const ChainWork& chain, int member) {
+    const Convolution& c = chain.stages.back().convolution;
+    const auto [begin, end] = share(c.batch * c.out_height, member, chain.members);
+    run_rows(chain.stages, chain.element_size, begin, end, chain.rings + member * chain.ring_bytes);
+  });
 }
 
 at::Tensor convolution_chain(const at::Tensor& input, at::TensorList packed, at::TensorList biases,
@@ -96,7 +109,7 @@ at::Tensor convolution_chain(const at::Tensor& input, at::TensorList packed, at:
       convolve_into(output, /*first_channel=*/0, image, layers[begin], added);
     } else if (output.numel() > 0) {
       const auto first = stages.begin() + static_cast<int64_t>(begin);
-      run_fused(output, image, {first, stages.begin() + static_cast<int64_t>(end)}, added);
+      run_by_rows(output, image, {first, stages.begin() + static_cast<int64_t>(end)}, added);
     }
     image = output;
     begin = end;

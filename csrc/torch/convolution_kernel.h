@@ -59,7 +59,7 @@ struct Convolution {
   const void* zeros;  // a run of them, or all channels of a pixel: what lies outside of the image
 
   int64_t batch, channels, height, width, input_pixel;
-  // Depthwise: of the only image that many rows are there, row y at y % ring_rows. 0: all of each.
+  // Depthwise: of the only image so many rows are there, row y at y % ring_rows; 0: all of each.
   int64_t ring_rows;
   int64_t out_channels, out_height, out_width, output_pixel, residual_pixel;
   int64_t kernel_height, kernel_width, stride_height, stride_width;

@@ -10,7 +10,7 @@ namespace {
 
 // Columns of the output that are computed together.
 constexpr int kColumns = 4;
-constexpr int kMostTapRows = 5;
+constexpr int kMostTapRows = 5, kMostStride = 2;
 // Vectors of the set that are one of ours: a cache line of float, of which nothing is left for
 // later. Pixels are often a power of two apart, and a cache has few places for such lines.
 constexpr int kMostHalves = static_cast<int>(kParts);
@@ -25,10 +25,11 @@ struct Known {
   static constexpr int kInputs = (Columns - 1) * Stride + Kernel;
 };
 // And of some channels.
-template <int Halves, bool IsWhole>
+template <int Halves, bool IsWhole, bool IsPlain = false>
 struct Channels {
   static constexpr int kHalves = Halves;     // that have a channel
-  static constexpr bool kIsWhole = IsWhole;  // there is a channel for each lane, and only limits
+  static constexpr bool kIsWhole = IsWhole;  // there is a channel for each lane
+  static constexpr bool kIsPlain = IsPlain;  // nothing but limits follows
 };
 
 // Columns of which all taps are pixels.
@@ -36,7 +37,8 @@ template <typename Element>
 struct Inside {
   const Element* rows[kMostTapRows];
   int64_t input_pixel;
-  int64_t output_ahead, input_ahead;  // from here to what is asked for
+  // How far ahead memory is asked for. Pixels beyond the piece are of another member, who writes.
+  int64_t input_ahead, pixels_ahead;
 
   const Element* at(int row, int column) const { return rows[row] + column * input_pixel; }
 };
@@ -44,7 +46,7 @@ struct Inside {
 // Others: each tap is somewhere, among zeros if it lies outside of the image.
 template <typename Element>
 struct Anywhere {
-  const Element* taps[kMostTapRows][(kColumns - 1) * 2 + kMostTapRows];
+  const Element* taps[kMostTapRows][(kColumns - 1) * kMostStride + kMostTapRows];
 
   const Element* at(int row, int column) const { return taps[row][column]; }
 };
@@ -67,7 +69,7 @@ template <typename Columns, typename Element>
                                                   const Inside<Element>& source, int64_t pixel,
                                                   int64_t channel) {
   const auto* output = static_cast<const Element*>(c.output);
-  output += (pixel + kAhead) * c.output_pixel + channel;
+  output += (pixel + source.pixels_ahead) * c.output_pixel + channel;
 #pragma GCC unroll 4
   for (int i = 0; i < Columns::kCount; ++i) __builtin_prefetch(output + i * c.output_pixel, 1);
   // Rows that the row of the output before this one has not read.
@@ -144,8 +146,10 @@ void convolve_columns(const DepthwiseRow<Kind>& row, const Source& source, int64
 #pragma GCC unroll 2
       for (int half = 0; half < Lanes::kHalves; ++half) {
         const int64_t first = channel + half * kLanes;
-        if constexpr (Lanes::kIsWhole) {
+        if constexpr (Lanes::kIsPlain) {
           finish.store_limited(sums[half][i], pixel + i, first);
+        } else if constexpr (Lanes::kIsWhole) {
+          finish.store(sums[half][i], pixel + i, first);
         } else {
           finish.store(sums[half][i], pixel + i, first, which[half]);
         }
@@ -161,15 +165,20 @@ void convolve_channels(const DepthwiseRow<Kind>& row, const Source& source, int6
   const int64_t channels = row.convolution.channels;
   const int64_t first = piece.begin_panel * kVector;
   const int64_t last = smaller(piece.end_panel * kVector, channels);
-  const int64_t whole = row.finish.is_plain() ? smaller(last, channels / kVector * kVector) : first;
-  if (first < whole) {
+  const int64_t whole = smaller(last, channels / kVector * kVector);
+  if (first < whole && row.finish.is_plain()) {
+    using Plain = Channels<kMostHalves, true, true>;
+    convolve_columns<Kind, Columns, Plain>(row, source, x, first, whole);
+  } else if (first < whole) {
     convolve_columns<Kind, Columns, Channels<kMostHalves, true>>(row, source, x, first, whole);
   }
+  if (whole >= last) return;
   // The second half of a padded vector may have no channel at all.
-  const int64_t full = last - whole > kLanes ? last : whole;
-  using Part = Channels<kMostHalves, false>;
-  if (whole < full) convolve_columns<Kind, Columns, Part>(row, source, x, whole, full);
-  if (full < last) convolve_columns<Kind, Columns, Channels<1, false>>(row, source, x, full, last);
+  if (last - whole > kLanes) {
+    convolve_columns<Kind, Columns, Channels<kMostHalves, false>>(row, source, x, whole, last);
+  } else {
+    convolve_columns<Kind, Columns, Channels<1, false>>(row, source, x, whole, last);
+  }
 }
 
 // Columns of which a tap lies outside of the image.
@@ -211,6 +220,8 @@ void convolve_row(const DepthwiseRow<Kind>& row, const Piece& piece) {
       continue;
     }
     for (int ky = 0; ky < Kernel; ++ky) source.rows[ky] = row.inputs[ky] + left * c.input_pixel;
+    const bool has_ahead = row.first_pixel + x + kAhead + kColumns <= piece.end * c.out_width;
+    source.pixels_ahead = has_ahead ? kAhead : 0;
     convolve_channels<Kind, Known<Kernel, Stride, kColumns>>(row, source, x, piece);
   }
 }

@@ -29,6 +29,12 @@ inline int team_size_for(int64_t pieces, int64_t work, int64_t least_work) {
   return static_cast<int>(std::clamp<int64_t>(std::min(pieces, work / least_work), 1, available));
 }
 
+// The share of their time that members are busy with so many pieces.
+inline double evenness(int64_t pieces, int64_t members) {
+  const int64_t most = (pieces + members - 1) / members;
+  return static_cast<double>(pieces) / static_cast<double>(most * members);
+}
+
 inline std::pair<int64_t, int64_t> share(int64_t count, int64_t member, int64_t members) {
   return {count * member / members, count * (member + 1) / members};
 }

@@ -53,6 +53,10 @@ class Call:
         """The operator, as a part of what is traced; its weights are constants."""
         raise NotImplementedError
 
+    def run_link(self) -> Results:
+        """The same where a later call will take its place."""
+        return self.run()
+
 
 @dataclass(frozen=True)
 class OwnCall(Call):
@@ -190,6 +194,14 @@ class ConvolutionCall(OwnCall):
         )
         return replace(self, before=known) if is_product or shape.groups > 1 else self
 
+    def continues(self, other: Call) -> bool:
+        """Whether it is the other call with more, or its next link."""
+        if self.before is other:
+            return True
+        if not isinstance(other, ConvolutionCall):
+            return False
+        return self.shape is other.shape and self.input is other.input
+
     def sources(self) -> list[Tensor]:
         """As :meth:`Call.sources`."""
         first = self._chain()[0].input
@@ -201,6 +213,10 @@ class ConvolutionCall(OwnCall):
             chain = self._chain()
             layers = [call._layer for call in chain]
             return convolution_chain(chain[0].input, layers, residual=self.residual)
+        return self.run_link()
+
+    def run_link(self) -> Tensor:
+        """As :meth:`Call.run_link`: the last convolution, of an input that was computed."""
         layer = self._layer
         return convolution(
             self.input,
@@ -222,7 +238,6 @@ class ConvolutionCall(OwnCall):
 
     @functools.cached_property
     def _layer(self) -> PackedConvolution:
-        """Packed once: what follows runs it again, until the chain ends."""
         low, high = self._limits()
         with not_traced():
             packed = pack_convolution(self.weight, self.shape.groups)

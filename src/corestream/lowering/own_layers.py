@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,22 @@ _QUESTIONS = {Tensor.size, Tensor.dim, Tensor.numel, *(each.__get__ for each in 
 _RESHAPES = {"view", "reshape", "unflatten", "channel_shuffle"}
 
 
+@dataclass
+class Reads:
+    """What a run of a model tells of the results that may be ours, by the number of their call.
+
+    Attributes:
+        counts: How often each is read.
+        continued: Those that a later call takes in, if nobody else reads them.
+    """
+
+    counts: Counter[int]
+    continued: set[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+
 class _Calls(TorchFunctionMode):
     """Knows which results are calls of ours with what follows them, and counts who reads them."""
 
@@ -96,6 +112,7 @@ class _Calls(TorchFunctionMode):
             found = None
         if found is None:
             return func(*args, **kwargs)
+        self._note_continued(found, args)
         result = self._run(found, func, args, kwargs)
         for tensor in (result,) if isinstance(result, Tensor) else result:
             self._known.keep(tensor, (index, found), sources=found.sources())
@@ -106,6 +123,9 @@ class _Calls(TorchFunctionMode):
 
     def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
         """Told what a call of that name reads."""
+
+    def _note_continued(self, found: Call, args: _Args) -> None:
+        """Told of a call of ours, before it runs."""
 
     def _may_extend(self, index: int) -> bool:
         """Whether what follows the call of that number may be taken into it."""
@@ -198,9 +218,10 @@ class OwnLayers(_Calls):
         team_size: Threads that linear layers are timed with.
     """
 
-    def __init__(self, model: nn.Module, reads: Counter[int], *, team_size: int) -> None:
+    def __init__(self, model: nn.Module, reads: Reads, *, team_size: int) -> None:
         super().__init__(model, team_size=team_size)
-        self._reads = reads
+        self._reads = reads.counts
+        self._continued = reads.continued
         self._stale: Any = WeakIdKeyDictionary()
 
     def _may_extend(self, index: int) -> bool:
@@ -213,6 +234,10 @@ class OwnLayers(_Calls):
         """Ours alone: graphs keep calls that write to a tensor, also where nobody reads it."""
         if _writes(func, kwargs):
             self._stale[args[0]] = True
+        index = self._index
+        if index in self._continued and self._may_extend(index):
+            # A call that goes on takes its place: a chain would run from its beginning each time.
+            return found.run_link()
         return found.run()
 
     def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
@@ -239,6 +264,7 @@ class _Reads(_Calls):
         super().__init__(model, team_size=team_size)
         self._counts: Counter[int] = Counter()
         self._in_parts: set[int] = set()
+        self._continued: set[int] = set()
 
     def _may_extend(self, index: int) -> bool:
         return True
@@ -250,6 +276,14 @@ class _Reads(_Calls):
     def _note_reads(self, name: str, args: _Args, kwargs: dict[str, Any]) -> None:
         self.note((args, kwargs), name=name)
 
+    def _note_continued(self, found: Call, args: _Args) -> None:
+        for arg in args[:2]:
+            known = self._known.about(arg)
+            if known is not None and isinstance(found, ConvolutionCall):
+                index, call = known
+                if found.continues(call):
+                    self._continued.add(index)
+
     def note(self, values: Any, *, name: str = "") -> None:
         for leaf in tree_leaves(values):
             known = self._known.about(leaf)
@@ -260,10 +294,10 @@ class _Reads(_Calls):
             if isinstance(call, JoinedCall) and name in _RESHAPES:
                 self._in_parts.add(index)
 
-    def counts(self) -> Counter[int]:
-        """Reads of each result; none of joins that are read in parts."""
+    def found(self) -> Reads:
+        """All that was seen; no reads of joins that are read in parts."""
         kept = {index: n for index, n in self._counts.items() if index not in self._in_parts}
-        return Counter(kept)
+        return Reads(Counter(kept), self._continued)
 
 
 def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
@@ -279,8 +313,8 @@ def may_have_own_layers(model: nn.Module) -> bool:
     )
 
 
-def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Counter[int]:
-    """Runs the model; empty if nothing of it would be ours.
+def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Reads:
+    """Runs the model; false if nothing of it would be ours.
 
     Args:
         model: In eval mode.
@@ -288,11 +322,11 @@ def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Cou
         team_size: Threads that linear layers are timed with.
 
     Returns:
-        How often the result of the n-th call of torch is read, for those that may be ours.
+        What is known of the result of the n-th call of torch, for those that may be ours.
     """
     reads = _Reads(model, team_size=team_size)
     with torch.no_grad():
         with reads:
             outputs = inputs.call(model)
         reads.note(outputs)
-    return reads.counts()
+    return reads.found()

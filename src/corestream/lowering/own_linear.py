@@ -57,9 +57,10 @@ class LinearShape:
         """As measured on a team of that size, once a process for every shape.
 
         Args:
-            is_compiled: Than what compiled graphs call: oneDNN's with packed weights. Else than
-                torch's own, which is MKL's: DistilBERT with neither, since that was the fastest,
-                took 1.6 times as long as with ours (Zen 3, four sequences on a core).
+            is_compiled: Than what compiled graphs call, oneDNN's operator with packed weights.
+                DistilBERT in fp32 took 1.6 times as long where ours had to beat MKL's, too, which
+                was faster than both and is not called there (Zen 3, four sequences on a core).
+                Else than both: of a script, oneDNN's graph takes some, and torch the others.
             allowance_s: By how much ours may be slower, as it is called at less cost.
         """
         with on_team(self.team_size):
@@ -69,14 +70,18 @@ class LinearShape:
         x = torch.randn(self.rows, self.in_features).to(self.dtype)
         weight = torch.randn(self.out_features, self.in_features).to(self.dtype)
         ours = pack_linear(weight)
-        other: Callable[[], Any] = functools.partial(nn.functional.linear, x, weight)
-        if is_compiled and _has_onednn():
+        others: dict[str, Callable[[], Any]] = {}
+        if _has_onednn():
             onednn: Any = torch.ops.mkldnn
             packed = onednn._reorder_linear_weight(weight, self.rows)
-            other = functools.partial(onednn._linear_pointwise, x, packed, None, "none", [], "")
+            others["packed"] = functools.partial(
+                onednn._linear_pointwise, x, packed, None, "none", [], ""
+            )
+        if not is_compiled or not others:
+            others["torch"] = functools.partial(nn.functional.linear, x, weight)
         return is_ours_faster(
             lambda: linear(x, ours, out_features=self.out_features),
-            {"other": other},
+            others,
             rounds=_ROUNDS,
             margin=_MARGIN,
             allowance_s=allowance_s,

@@ -19,7 +19,7 @@ def convolution_chain(
     *,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """One convolution after another; large images row by row, so that rows stay in the cache.
+    """One convolution after another, for inference; large images row by row, within the cache.
 
     What 1 x 1 and depthwise convolutions pass on is often larger than a core's second-level cache:
     4.8 MB in MobileNetV2's first block. There, each row of it is made when the next layer reads it,

@@ -6,66 +6,24 @@ from torch import nn
 
 import corestream
 from corestream.lowering.own_layers import (
-    OwnLayers,
     count_reads,
     may_have_own_layers,
 )
 from corestream.lowering.own_linear import LinearShape
 from corestream.measure import ModelInputs
 from corestream.ops import has_kernels
-
-OURS, CHAIN = "corestream::convolution", "corestream::convolution_chain"
-
-
-needs_kernel = pytest.mark.skipif(
-    not has_kernels(torch.float32), reason="this CPU has no kernel of ours for float32"
+from tests.unit.lowering.traced_layers import (
+    CHAIN,
+    JOINED,
+    OURS,
+    Model,
+    images,
+    needs_kernel,
+    traced,
+    traced_script,
 )
 
-
-def images(batch=2, channels=8):
-    x = torch.randn(batch, channels, 9, 9)
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def norm(channels):
-    """A norm with statistics that matter."""
-    layer = nn.BatchNorm2d(channels)
-    with torch.no_grad():
-        for tensor in (layer.weight, layer.bias, layer.running_mean):
-            tensor.normal_()
-        layer.running_var.uniform_(0.5, 2)
-    return layer
-
-
-class Model(nn.Module):
-    """What `function(model, x)` does with the layers."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.first, self.second = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.norm, self.other_norm = norm(8), norm(8)
-        self.function = function
-        self.eval().requires_grad_(False)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
-def traced(model, x):
-    """The graph's calls, and its result."""
-    kinds, script = traced_script(model, x)
-    return kinds, script(x)
-
-
-def traced_script(model, x):
-    inputs = ModelInputs((x,), {})
-    reads = count_reads(model, inputs, team_size=1)
-    with torch.no_grad(), OwnLayers(model, reads, team_size=1):
-        script = torch.jit.trace(model, (x,), check_trace=False, strict=False)
-    script = torch.jit.freeze(script)
-    kinds = [node.kind() for node in script.graph.nodes()]
-    return [kind for kind in kinds if not kind.startswith("prim::")], script
+POOLED, MEAN = "corestream::max_pool", "corestream::adaptive_avg_pool"
 
 
 def residual_block(m, x):
@@ -105,73 +63,6 @@ def test_what_follows_a_convolution_is_a_part_of_it(function, calls):
     kinds, actual = traced(model, x)
     assert kinds == calls
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def separable(m, x):
-    out = torch.relu(m.norm(m.second(x)))
-    out = nn.functional.relu6(m.other_norm(m.depthwise(out)))
-    return torch.relu(m.first(out) + x)
-
-
-def separable_twice(m, x):
-    out = m.first(torch.relu(m.depthwise(m.first(x))))
-    return m.depthwise(out.clamp(max=0.5))
-
-
-def read_in_the_middle(m, x):
-    out = m.first(x)
-    return m.first(m.depthwise(out)) + out
-
-
-def sum_in_the_middle(m, x):
-    return m.depthwise(m.first(x) + x)
-
-
-def joined_at_the_end(m, x):
-    return torch.cat([torch.relu(m.first(m.depthwise(x))), x], 1)
-
-
-def strided(m, x):
-    return nn.functional.conv2d(m.depthwise(x), m.first.weight, stride=2)
-
-
-@needs_kernel
-@pytest.mark.parametrize(
-    ("function", "calls"),
-    [
-        (separable, [CHAIN]),
-        (separable_twice, [CHAIN]),
-        (read_in_the_middle, [OURS, CHAIN]),
-        (sum_in_the_middle, [OURS, OURS]),
-        (joined_at_the_end, [OURS, "corestream::joined_convolutions"]),
-        (strided, [OURS, OURS]),
-    ],
-)
-def test_convolutions_that_can_be_computed_row_by_row_are_one_call(function, calls):
-    model, x = Model(function), images()
-    kinds, script = traced_script(model, x)
-    assert kinds == calls
-    for other in (x, torch.randn(3, 8, 12, 6)):
-        torch.testing.assert_close(script(other), model(other), rtol=1e-4, atol=1e-5)
-
-
-def written_to_before_it_ends(m, x):
-    own = x * 1
-    out = m.first(own)
-    own.add_(1)
-    return m.depthwise(out) + own
-
-
-@needs_kernel
-def test_a_chain_reads_its_image_as_it_was():
-    model, x = Model(written_to_before_it_ends), images()
-    kinds, actual = traced(model, x)
-    assert CHAIN not in kinds
-    torch.testing.assert_close(actual, model(x), rtol=1e-4, atol=1e-5)
-
-
-POOLED, JOINED = "corestream::max_pool", "corestream::joined_convolutions"
-MEAN = "corestream::adaptive_avg_pool"
 
 
 def fire(m, x):

@@ -77,6 +77,10 @@ def check(x, layers, residual=None):
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=limit)
 
 
+def on_device(one, device):
+    return replace(one, packed=one.packed.to(device), bias=one.bias.to(device))
+
+
 def pointwise(inputs, outputs, **options):
     return Layer(inputs, outputs, **options)
 
@@ -110,7 +114,7 @@ def chains(draw):
     chain=chains(),
     batch=st.integers(0, 3),
     size=st.tuples(st.integers(17, 60), st.integers(25, 90)),
-    threads=st.integers(1, 2),
+    threads=st.integers(1, 4),
     has_residual=st.booleans(),
 )
 def test_it_is_one_convolution_after_another(chain, batch, size, threads, has_residual):
@@ -143,6 +147,19 @@ BLOCK = [
     depthwise(64, stride=2, low=0.0, high=6.0),
     pointwise(64, 24),
 ]
+
+
+@needs_kernel
+def test_a_chain_of_more_than_one_group_of_rows():
+    """Large, then small, then large again: three tensors are there as a whole."""
+    layers = [
+        *BLOCK[:2],
+        pointwise(64, 64, low=0.0),
+        depthwise(64, 5, stride=2, high=1.0),
+        pointwise(64, 900),
+        depthwise(900),
+    ]
+    check(images(2, 16, 120, 100), layers)
 
 
 @needs_kernel
@@ -179,7 +196,8 @@ def test_a_kernel_that_is_not_ours_is_torchs():
 
 def test_more_channels_than_there_are_zeros_at_hand():
     check(images(1, 4100, 5, 5), [Layer(4100, 8, 3), depthwise(8)])
-    check(images(1, 8, 5, 30), [pointwise(8, 4100), depthwise(4100)])
+    check(images(1, 4100, 90, 90), [pointwise(4100, 16), depthwise(16)])
+    check(images(1, 4100, 90, 90), [Layer(4100, 16, 1, pad=1), depthwise(16)])
 
 
 def test_inputs_and_residuals_of_other_layouts():
@@ -215,9 +233,7 @@ def test_under_autocast_the_dense_weights_decide():
 def test_shapes_are_known_without_data():
     x, packed = images(2, 16, 21, 30), [layer.packed() for layer in BLOCK]
     expected = convolution_chain(x, packed)
-    unknown = [
-        replace(each, packed=each.packed.to("meta"), bias=each.bias.to("meta")) for each in packed
-    ]
+    unknown = [on_device(one, "meta") for one in packed]
     actual = convolution_chain(x.to("meta"), unknown)
     assert (actual.shape, actual.stride()) == (expected.shape, expected.stride())
 
@@ -225,9 +241,6 @@ def test_shapes_are_known_without_data():
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda x, chain: convolution_chain(x[0], chain), "4 dims; got 3"),
-        (lambda x, chain: convolution_chain(x[:, :8], chain), "16 channels; got 8"),
-        (lambda x, chain: convolution_chain(x, chain[:1] + chain[:1]), "16 channels; got 64"),
         (lambda x, chain: convolution_chain(x.double(), chain), "packed must be"),
         (lambda x, chain: convolution_chain(x, chain, residual=x), "residual must be"),
         (
@@ -240,11 +253,44 @@ def test_shapes_are_known_without_data():
             ),
             "as large as the kernel",
         ),
+        (
+            lambda x, chain: convolution_chain(
+                x[:, :, :2, :4], [chain[0], depthwise(64, 3, stride=2, pad=0).packed()]
+            ),
+            "as large as the kernel",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(call, reason):
     with pytest.raises(RuntimeError, match=reason):
         call(images(1, 16, 12, 12), [layer.packed() for layer in BLOCK])
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_shapes_that_do_not_fit_are_refused_without_data(device):
+    x = images(1, 16, 12, 12).to(device)
+    chain = [on_device(layer.packed(), device) for layer in BLOCK]
+    for wrong, layers, reason in (
+        (x[0], chain, "4 dims; got 3"),
+        (x[:, :8], chain, "16 channels; got 8"),
+        (x, chain[:1] * 2, "16 channels; got 64"),
+    ):
+        with pytest.raises(RuntimeError, match=reason):
+            convolution_chain(wrong, layers)
+
+
+def test_the_operator_keeps_its_promises_to_the_compiler():
+    packed = [layer.packed() for layer in BLOCK]
+    encoded = [one.encoded() for one in packed]
+    args = (
+        images(2, 16, 9, 11),
+        [one.packed for one in packed],
+        [one.bias for one in packed],
+        images(2, 24, 5, 6),
+        [number for numbers, _ in encoded for number in numbers],
+        [limit for _, limits in encoded for limit in limits],
+    )
+    torch.library.opcheck(torch.ops.corestream.convolution_chain.default, args)
 
 
 def test_nothing_is_no_chain():

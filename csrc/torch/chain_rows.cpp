@@ -1,8 +1,6 @@
-#include "chain_team.h"
+#include "chain_rows.h"
 
 #include <algorithm>
-
-#include "team_shares.h"
 
 namespace corestream {
 namespace {
@@ -19,14 +17,14 @@ int64_t padded_ring(const ChainStages& stages, size_t stage, int64_t element_siz
   return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
 }
 
-// What one member computes, a row after another: each as soon as the rows that it reads are there.
+// One row after another, each as soon as the rows that it reads are there.
 class RowByRow {
  public:
-  RowByRow(const Chain& chain, int member) : chain_(chain), made_(chain.stages.size()) {
-    char* ring = chain.rings + member * chain.ring_bytes;
-    for (size_t stage = 0; stage + 1 < chain.stages.size(); ++stage) {
-      rings_.push_back(ring);
-      ring += padded_ring(chain.stages, stage, chain.element_size);
+  RowByRow(const ChainStages& stages, int64_t element_size, char* rings)
+      : stages_(stages), element_size_(element_size), made_(stages.size()) {
+    for (size_t stage = 0; stage + 1 < stages.size(); ++stage) {
+      rings_.push_back(rings);
+      rings += padded_ring(stages, stage, element_size);
     }
   }
 
@@ -35,7 +33,7 @@ class RowByRow {
     image_ = image;
     made_.back() = begin;
     for (size_t stage = made_.size() - 1; stage > 0; --stage) {
-      const Convolution& c = chain_.stages[stage].convolution;
+      const Convolution& c = stages_[stage].convolution;
       const int64_t first = made_[stage] * c.stride_height - c.pad_height;
       made_[stage - 1] = std::max<int64_t>(first, 0);
     }
@@ -44,7 +42,7 @@ class RowByRow {
 
  private:
   void make(size_t stage, int64_t end) {
-    const Convolution& c = chain_.stages[stage].convolution;
+    const Convolution& c = stages_[stage].convolution;
     for (int64_t& row = made_[stage]; row < end; ++row) {
       const int64_t last = row * c.stride_height - c.pad_height + c.kernel_height;
       if (stage > 0) make(stage - 1, std::min(last, c.height));
@@ -53,7 +51,7 @@ class RowByRow {
   }
 
   void compute(size_t stage, int64_t row) const {
-    const ChainStage& one = chain_.stages[stage];
+    const ChainStage& one = stages_[stage];
     Convolution c = one.convolution;
     c.batch = c.out_height = 1;
     set_input(c, stage, row);
@@ -63,42 +61,47 @@ class RowByRow {
   }
 
   void set_input(Convolution& c, size_t stage, int64_t row) const {
-    const auto* input = static_cast<const char*>(c.input);
-    const int64_t line = c.width * c.input_pixel * chain_.element_size;
-    int64_t lines = stage == 0 ? image_ * c.height : 0;
+    const int64_t line = c.width * c.input_pixel * element_size_;
+    int64_t lines = image_ * c.height;
     if (stage > 0) {
-      input = rings_[stage - 1];
-      c.ring_rows = ring_rows(chain_.stages, stage - 1);
+      c.input = rings_[stage - 1];
+      lines = 0;
     }
     if (c.is_product()) {
-      lines += stage == 0 ? row : row % c.ring_rows;
+      lines += stage > 0 ? 0 : row;  // of which a ring has one
     } else {
       // Row 0 of the output is then where the row's taps are.
       c.pad_height -= row * c.stride_height;
+      if (stage > 0) c.ring_rows = ring_rows(stages_, stage - 1);
     }
-    c.input = input + lines * line;
+    c.input = static_cast<const char*>(c.input) + lines * line;
   }
 
   void set_output(Convolution& c, size_t stage, int64_t row) const {
-    const int64_t line = c.out_width * c.output_pixel * chain_.element_size;
-    if (stage + 1 < chain_.stages.size()) {
-      c.output = rings_[stage] + row % ring_rows(chain_.stages, stage) * line;
+    const int64_t line = c.out_width * c.output_pixel * element_size_;
+    if (stage + 1 < stages_.size()) {
+      c.output = rings_[stage] + row % ring_rows(stages_, stage) * line;
       return;
     }
-    const int64_t lines = image_ * chain_.stages[stage].convolution.out_height + row;
+    const int64_t lines = image_ * stages_[stage].convolution.out_height + row;
     c.output = static_cast<char*>(c.output) + lines * line;
     if (c.residual == nullptr) return;
-    const int64_t residual_line = c.out_width * c.residual_pixel * chain_.element_size;
+    const int64_t residual_line = c.out_width * c.residual_pixel * element_size_;
     c.residual = static_cast<const char*>(c.residual) + lines * residual_line;
   }
 
-  const Chain& chain_;
+  const ChainStages& stages_;
+  const int64_t element_size_;
   std::vector<char*> rings_;   // of each stage but the last
   std::vector<int64_t> made_;  // rows of the output of each stage
   int64_t image_ = 0;
 };
 
 }  // namespace
+
+int64_t row_bytes(const ChainStage& stage, int64_t element_size) {
+  return stage.convolution.out_width * stage.convolution.out_channels * element_size;
+}
 
 int64_t ring_bytes(const ChainStages& stages, int64_t element_size) {
   int64_t bytes = 0;
@@ -108,18 +111,15 @@ int64_t ring_bytes(const ChainStages& stages, int64_t element_size) {
   return bytes;
 }
 
-void run_chain(const Chain& chain) {
-  run_shares(chain.members, chain, [](const Chain& all, int member) {
-    const Convolution& last = all.stages.back().convolution;
-    const auto [begin, end] = share(last.batch * last.out_height, member, all.members);
-    RowByRow rows(all, member);
-    for (int64_t row = begin; row < end;) {
-      const int64_t image = row / last.out_height, first = row % last.out_height;
-      const int64_t stop = std::min(last.out_height, first + end - row);
-      rows.run(image, first, stop);
-      row += stop - first;
-    }
-  });
+void run_rows(const ChainStages& stages, int64_t element_size, int64_t begin, int64_t end,
+              char* rings) {
+  const int64_t height = stages.back().convolution.out_height;
+  RowByRow rows(stages, element_size, rings);
+  for (int64_t row = begin; row < end;) {
+    const int64_t first = row % height, stop = std::min(height, first + end - row);
+    rows.run(row / height, first, stop);
+    row += stop - first;
+  }
 }
 
 }  // namespace corestream
