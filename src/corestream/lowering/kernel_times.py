@@ -10,7 +10,7 @@ from corestream.cpu.pool import CPUPool
 from corestream.measure.timing import compare_times
 from corestream.runtime.pin import pin
 
-_BUDGET_S = 0.5
+_BUDGET_S = 1.0
 
 
 @contextmanager
