@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -147,7 +149,35 @@ def test_measuring_gives_an_answer():
     assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
     if shape is not None:
         for is_compiled in (True, False):
+            with_gelu = replace(shape, has_gelu=True)
+            assert with_gelu.our_kernel_is_faster(is_compiled=is_compiled) in (True, False)
             assert shape.our_kernel_is_faster(is_compiled=is_compiled) in (True, False)
+
+
+def exact(out):
+    return nn.functional.gelu(out)
+
+
+def tanh(out):
+    return nn.functional.gelu(out, approximate="tanh")
+
+
+@pytest.mark.parametrize(
+    ("activation", "has_gelu"),
+    [(exact, True), (nn.GELU(), True), (tanh, False), (torch.relu, False)],
+)
+def test_a_gelu_that_becomes_a_part_of_the_layer_counts(decided, activation, has_gelu):
+    class Feed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(16, 24), nn.Linear(24, 16)
+
+        def forward(self, x):
+            return self.second(activation(self.first(x)))
+
+    asked = decided(True)
+    assert use_own_linear(Feed().eval(), INPUTS, team_size=1) == 2
+    assert {shape.out_features: shape.has_gelu for shape in asked} == {24: has_gelu, 16: False}
 
 
 @pytest.mark.skipif(
