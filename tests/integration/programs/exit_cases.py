@@ -6,6 +6,7 @@ import atexit
 import concurrent.futures
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -152,7 +153,9 @@ def one_stream_raises() -> None:
     try:
         streams(x)
     except torch.jit.Error as error:
-        print("negative input" in str(error), f"on stream {last} of" in error.__notes__[0])
+        # Any of them: a stream without work takes a part that another is meant for.
+        names_one = re.search(r"on stream \d+ of", error.__notes__[0]) is not None
+        print("negative input" in str(error), names_one)
     print(streams(x.abs()).sum().item() == 2 * len(x))
 
 
