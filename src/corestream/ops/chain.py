@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from corestream import _native
-from corestream.ops.convolution import PackedConvolution
+from corestream.ops.convolution import PackedConvolution, encoded
 
 _native.torch_ext  # noqa: B018 (registers the operator: models that call it can be loaded)
 
@@ -64,13 +64,13 @@ def convolution_chain(
         raise ValueError(
             f"convolutions must hold a convolution; got {convolutions!r}; pass what is to be run"
         )
-    encoded = [one.encoded() for one in convolutions]
+    numbers, limits = encoded(convolutions)
     result: Tensor = torch.ops.corestream.convolution_chain(
         input,
         [one.packed for one in convolutions],
         [one.packed if one.bias is None else one.bias for one in convolutions],
         residual,
-        [number for numbers, _ in encoded for number in numbers],
-        [limit for _, limits in encoded for limit in limits],
+        numbers,
+        limits,
     )
     return result

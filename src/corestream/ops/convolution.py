@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -13,6 +14,7 @@ _native.torch_ext  # noqa: B018 (registers the operators: models that call them 
 
 # Flags of what a convolution has.
 _WEIGHT, _BIAS, _LOW, _HIGH = 1, 2, 4, 8
+_NUMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,36 @@ class PackedConvolution:
     low: float | None = None
     high: float | None = None
 
-    def encoded(self) -> tuple[tuple[int, ...], tuple[float, float]]:
-        """As operators of several convolutions are told of it (csrc/torch/encoded_convolutions.h).
 
-        Returns:
-            12 numbers and the limits.
+def encoded(
+    convolutions: Sequence[PackedConvolution | None],
+) -> tuple[list[int], list[float]]:
+    """As operators of several convolutions are told of them (csrc/torch/encoded_convolutions.h).
 
-        Thread-safe.
-        """
+    Args:
+        convolutions: None where there is none.
+
+    Returns:
+        12 numbers and 2 limits of each, which tensors go with.
+
+    Thread-safe.
+    """
+    numbers: list[int] = []
+    limits: list[float] = []
+    for one in convolutions:
+        if one is None:
+            numbers += [0] * _NUMBERS
+            limits += [0.0, 0.0]
+            continue
         has = _WEIGHT
-        for value, flag in ((self.bias, _BIAS), (self.low, _LOW), (self.high, _HIGH)):
+        for value, flag in ((one.bias, _BIAS), (one.low, _LOW), (one.high, _HIGH)):
             has |= 0 if value is None else flag
-        one = self.shape
-        numbers = has, *one.weight_size, *one.stride, *one.padding, *one.dilation, one.groups
+        shape = one.shape
+        numbers += [has, *shape.weight_size, *shape.stride, *shape.padding, *shape.dilation]
+        numbers.append(shape.groups)
         # What is absent is not looked at.
-        return numbers, (self.low or 0.0, self.high or 0.0)
+        limits += [one.low or 0.0, one.high or 0.0]
+    return numbers, limits
 
 
 def has_convolution_kernel(dtype: torch.dtype, shape: ConvolutionShape) -> bool:

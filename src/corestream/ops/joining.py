@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from corestream import _native
-from corestream.ops.convolution import PackedConvolution
+from corestream.ops.convolution import PackedConvolution, encoded
 
 _native.torch_ext  # noqa: B018 (registers the operator: models that call it can be loaded)
-
-_IMAGE = (0,) * 12, (0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +34,6 @@ class JoinedPart:
     def _bias(self) -> Tensor:
         bias = None if self.convolution is None else self.convolution.bias
         return self.input if bias is None else bias
-
-    def _encoded(self) -> tuple[tuple[int, ...], tuple[float, float]]:
-        return _IMAGE if self.convolution is None else self.convolution.encoded()
 
 
 def joined_convolutions(parts: Sequence[JoinedPart]) -> Tensor:
@@ -71,12 +66,12 @@ def joined_convolutions(parts: Sequence[JoinedPart]) -> Tensor:
     """
     if not parts:
         raise ValueError(f"parts must hold a part; got {parts!r}; pass what is to be joined")
-    encoded = [part._encoded() for part in parts]
+    numbers, limits = encoded([part.convolution for part in parts])
     result: Tensor = torch.ops.corestream.joined_convolutions(
         [part.input for part in parts],
         [part._weight() for part in parts],
         [part._bias() for part in parts],
-        [number for numbers, _ in encoded for number in numbers],
-        [limit for _, limits in encoded for limit in limits],
+        numbers,
+        limits,
     )
     return result

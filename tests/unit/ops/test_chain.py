@@ -15,6 +15,7 @@ from corestream.ops import (
     has_kernels,
     pack_convolution,
 )
+from corestream.ops.convolution import encoded
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
@@ -281,14 +282,12 @@ def test_shapes_that_do_not_fit_are_refused_without_data(device):
 
 def test_the_operator_keeps_its_promises_to_the_compiler():
     packed = [layer.packed() for layer in BLOCK]
-    encoded = [one.encoded() for one in packed]
     args = (
         images(2, 16, 9, 11),
         [one.packed for one in packed],
         [one.bias for one in packed],
         images(2, 24, 5, 6),
-        [number for numbers, _ in encoded for number in numbers],
-        [limit for _, limits in encoded for limit in limits],
+        *encoded(packed),
     )
     torch.library.opcheck(torch.ops.corestream.convolution_chain.default, args)
 
