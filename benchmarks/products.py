@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from corestream.ops import (
     convolution_chain,
     has_convolution_kernel,
     has_kernels,
+    has_winograd_kernel,
     joined_convolutions,
     joined_embeddings,
     linear,
@@ -33,6 +35,7 @@ from corestream.ops import (
     multiply_transposed,
     pack_convolution,
     pack_linear,
+    pack_winograd,
 )
 
 NAME = "products"
@@ -51,6 +54,17 @@ CONVOLUTIONS = (
     (8, 144, 56, 144, 3, 1, 144),
     (8, 64, 56, 256, 1, 1, 1),
     (8, 256, 14, 256, 3, 1, 1),
+)
+# Batch, input channels, size, output channels, kernel: ResNet-50, SqueezeNet and AlexNet.
+WINOGRADS = (
+    (1, 64, 56, 64, 3),
+    (1, 256, 14, 256, 3),
+    (1, 512, 7, 512, 3),
+    (8, 64, 56, 64, 3),
+    (8, 256, 14, 256, 3),
+    (8, 512, 7, 512, 3),
+    (8, 16, 55, 64, 3),
+    (8, 64, 27, 192, 5),
 )
 # Batch, channels, size, kernel, stride, padding: GoogLeNet and VGG-16.
 POOLS = ((8, 64, 112, 3, 2, 1), (8, 192, 28, 3, 1, 1), (1, 192, 28, 3, 1, 1), (8, 512, 14, 2, 2, 0))
@@ -190,16 +204,10 @@ def _join(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     """Two convolutions and their concatenation, each by a call of ours and all by one."""
     batch, channels, size, outputs = shape
     x = _channels_last(torch.randn(batch, channels, size, size), dtype)
-    sizes = (outputs, channels, 1, 1), (outputs, channels, 3, 3)
-    shapes = [ConvolutionShape(each, padding=(each[2] // 2, each[3] // 2)) for each in sizes]
-    packed = [pack_convolution(_channels_last(torch.randn(each), dtype)) for each in sizes]
-    pairs = list(zip(shapes, packed, strict=True))
-    layers = [PackedConvolution(packed=weight, shape=each, low=0.0) for each, weight in pairs]
+    layers = [_layer((outputs, channels, kernel, kernel), dtype=dtype) for kernel in (1, 3)]
     parts = [JoinedPart(input=x, convolution=each) for each in layers]
     calls: dict[str, _Call] = {
-        "apart": lambda: torch.cat(
-            [convolution(x, weight, shape=each, low=0.0) for each, weight in pairs], 1
-        ),
+        "apart": lambda: torch.cat([_convolve(x, each) for each in layers], 1),
         "joined": lambda: joined_convolutions(parts),
     }
     return _row(
@@ -237,7 +245,30 @@ def _chain(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     )
 
 
-def _layer(size: tuple[int, int, int, int], *, dtype: str, stride: int = 1) -> PackedConvolution:
+def _winograd(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
+    """A convolution by the direct kernel, and by Winograd's algorithm."""
+    batch, channels, size, outputs, kernel = shape
+    x = _channels_last(torch.randn(batch, channels, size, size), dtype)
+    weight = _channels_last(torch.randn(outputs, channels, kernel, kernel), dtype)
+    direct = _layer(tuple(weight.shape), dtype=dtype)
+    ours = replace(direct, packed=pack_winograd(weight))
+    calls: dict[str, _Call] = {
+        "direct": lambda: _convolve(x, direct),
+        "Winograd": lambda: _convolve(x, ours),
+    }
+    flops = 2.0 * batch * size**2 * outputs * channels * kernel**2
+    return _row(
+        f"{dtype} {kernel} × {kernel} {batch} × {channels} × {size}² → {outputs}",
+        calls,
+        note=_rate(flops),
+        has_kernel=has_winograd_kernel(DTYPES[dtype], direct.shape),
+        effort=effort,
+        over="direct",
+        ours="Winograd",
+    )
+
+
+def _layer(size: tuple[int, ...], *, dtype: str, stride: int = 1) -> PackedConvolution:
     """With a ReLU6; depthwise where it reads one channel."""
     groups = size[0] if size[1] == 1 else 1
     padding = size[2] // 2
@@ -328,6 +359,7 @@ def _channels_last(image: Tensor, dtype: str) -> Tensor:
 _LAYERS = (
     (_linear, LINEAR),
     (_convolution, CONVOLUTIONS),
+    (_winograd, WINOGRADS),
     (_pool, POOLS),
     (_mean, MEANS),
     (_join, JOINS),
@@ -347,6 +379,8 @@ def run(effort: Effort) -> Report:
             for dtype in dtypes
             for measure, shapes in _LAYERS
             for shape in shapes
+            # It is of fp32 alone.
+            if dtype == "fp32" or measure is not _winograd
         ]
         rows.append(_calls(effort))
     threads = f"{torch.get_num_threads()} threads."

@@ -10,7 +10,12 @@ function(corestream_kernels target)
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
   set(bf16_avx512 ${fp32_avx512} -mavx512bf16)
   foreach(kind IN ITEMS fp32_avx2 fp32_avx512 bf16_avx512)
-    foreach(kernel IN ITEMS attention convolution lstm pool product)
+    set(kernels attention convolution lstm pool product)
+    # Its sums of unlike numbers need more than bf16's 8 bits.
+    if(NOT "${kind}" STREQUAL "bf16_avx512")
+      list(APPEND kernels winograd)
+    endif()
+    foreach(kernel IN LISTS kernels)
       set(source ${PROJECT_SOURCE_DIR}/csrc/torch/${kernel}_${kind}.cpp)
       target_sources(${target} PRIVATE ${source})
       set_source_files_properties(${source} PROPERTIES

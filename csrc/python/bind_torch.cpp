@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "plain_structure.h"
 #include "tensor_parts.h"
+#include "winograd.h"
 
 namespace py = pybind11;
 
@@ -26,11 +27,17 @@ std::vector<std::vector<at::Tensor>> split(const std::vector<at::Tensor>& tensor
   return split_tensors(splits, lengths);
 }
 
-bool has_convolution_kernel(at::ScalarType dtype, const std::vector<int64_t>& weight_size,
-                            const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
-                            const std::vector<int64_t>& dilation, int64_t groups) {
-  return corestream::has_convolution_kernel(dtype,
-                                            {weight_size, stride, padding, dilation, groups});
+// What corestream::has_convolution_kernel and its like know of a convolution.
+using HasKernel = bool (*)(at::ScalarType, const corestream::ConvolutionShape&);
+
+void define_has_kernel(py::module_& module, const char* name, HasKernel has_kernel) {
+  using Sizes = std::vector<int64_t>;
+  const auto ask = [has_kernel](at::ScalarType dtype, const Sizes& weight_size, const Sizes& stride,
+                                const Sizes& padding, const Sizes& dilation, int64_t groups) {
+    return has_kernel(dtype, {weight_size, stride, padding, dilation, groups});
+  };
+  module.def(name, ask, py::arg("dtype"), py::arg("weight_size"), py::arg("stride"),
+             py::arg("padding"), py::arg("dilation"), py::arg("groups"));
 }
 
 }  // namespace
@@ -51,9 +58,8 @@ PYBIND11_MODULE(_torch, module) {
   module.def("has_attention_kernel", &corestream::has_attention_kernel, py::arg("dtype"),
              py::arg("head_size"), py::arg("num_keys"));
   module.def("has_kernels", &corestream::has_kernels, py::arg("dtype"));
-  module.def("has_convolution_kernel", &has_convolution_kernel, py::arg("dtype"),
-             py::arg("weight_size"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-             py::arg("groups"));
+  define_has_kernel(module, "has_convolution_kernel", &corestream::has_convolution_kernel);
+  define_has_kernel(module, "has_winograd_kernel", &corestream::has_winograd_kernel);
   module.def("split_plain", &split_plain, py::arg("args"), py::arg("kwargs"), py::arg("num_parts"));
   module.def("concat_plain", &concat_plain, py::arg("outputs"));
 }

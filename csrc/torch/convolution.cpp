@@ -9,6 +9,7 @@
 
 #include "convolution_team.h"
 #include "operands.h"
+#include "winograd.h"
 
 namespace corestream {
 namespace {
@@ -166,6 +167,9 @@ void check_convolution(const ImageSize& input, at::ScalarType dtype,
               shape.weight[1] * shape.groups, " channels; got ", input[1],
               "; pass what the layer takes");
   check_packed(layer.packed, layer.bias, shape.weight, shape.groups, dtype);
+  TORCH_CHECK(!is_winograd(layer.packed) || has_winograd_form(shape),
+              "stride and dilation must be 1 for a weight in Winograd's form; got ", shape.stride,
+              " and ", shape.dilation, "; use pack_convolution");
   TORCH_CHECK(room(input[2], shape, 0) >= 0 && room(input[3], shape, 1) >= 0,
               "input must be as large as the kernel; got ", at::IntArrayRef(input), "; pad it");
 }
@@ -177,8 +181,9 @@ void check_convolution(const at::Tensor& input, const PackedConvolution& layer,
 }
 
 bool runs_here(const PackedConvolution& layer, at::ScalarType dtype) {
-  return has_convolution_kernel(dtype, layer.shape) &&
-         is_packed_here(layer.packed, dtype, layer.shape.is_depthwise());
+  const bool has_kernel = is_winograd(layer.packed) ? has_winograd_kernel(dtype, layer.shape)
+                                                    : has_convolution_kernel(dtype, layer.shape);
+  return has_kernel && is_packed_here(layer.packed, dtype, layer.shape.is_depthwise());
 }
 
 Convolution describe_layer(const ImageSize& input, const PackedConvolution& layer) {
@@ -226,10 +231,13 @@ void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Te
   c.output = static_cast<char*>(output.data_ptr()) + first_channel * output.element_size();
   c.output_pixel = output.stride(3);
   at::Tensor zeros;
-  if (needs_zeros(c, shape.is_depthwise()) && c.zeros == nullptr) {
+  // Tiles of Winograd's reach beyond the image's end.
+  const bool is_by_tiles = is_winograd(layer.packed);
+  if ((is_by_tiles || needs_zeros(c, shape.is_depthwise())) && c.zeros == nullptr) {
     zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
     c.zeros = zeros.const_data_ptr();
   }
+  if (is_by_tiles) return run_winograd(c);
   run_convolution(c, input.scalar_type(), shape.is_depthwise());
 }
 
@@ -255,10 +263,12 @@ TORCH_LIBRARY_FRAGMENT(corestream, library) {
       "int[] stride, int[] padding, int[] dilation, int groups, float? low, float? high) -> Tensor",
       {at::Tag::pt2_compliant_tag});
   library.def("pack_convolution(Tensor weight, int groups) -> Tensor");
+  library.def("pack_winograd(Tensor weight) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(corestream, CPU, library) {
   library.impl("convolution", TORCH_FN(corestream::convolution));
   library.impl("pack_convolution", TORCH_FN(corestream::pack_convolution));
+  library.impl("pack_winograd", TORCH_FN(corestream::pack_winograd));
 }
 TORCH_LIBRARY_IMPL(corestream, Meta, library) {
   library.impl("convolution", TORCH_FN(corestream::convolution_meta));

@@ -15,6 +15,7 @@
 #include "encoded_convolutions.h"
 #include "operands.h"
 #include "team_shares.h"
+#include "winograd.h"
 
 namespace corestream {
 namespace {
@@ -53,7 +54,7 @@ ChainStages stages_of(const Layers& layers, const std::vector<ImageSize>& sizes,
     stage.convolution = describe_layer(sizes[i], layers[i]);
     stage.is_depthwise = layers[i].shape.is_depthwise();
     const bool has_zeros = stage.convolution.zeros != nullptr;
-    if (runs_here(layers[i], dtype) &&
+    if (runs_here(layers[i], dtype) && !is_winograd(layers[i].packed) &&
         (has_zeros || !needs_zeros(stage.convolution, stage.is_depthwise))) {
       stage.kernel = convolution_kernel(dtype, stage.is_depthwise);
     }

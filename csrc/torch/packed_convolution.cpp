@@ -1,12 +1,17 @@
 // Weights in the order in which the kernels of convolution_kernel.h read them, and back. They may
 // be saved and loaded where other kernels run, so a tensor tells its order by its dims: two for
 // panels of one vector, (vectors, rest), as all depthwise ones have them; one for others.
+// Winograd's have one such tensor for each position, (6, 6, ...).
 #include <ATen/Functions.h>
+
+#include <array>
 
 #include "convolution.h"
 #include "convolution_kernel.h"
 #include "convolution_team.h"
 #include "operands.h"
+#include "winograd.h"
+#include "winograd_kernel.h"
 
 namespace corestream {
 namespace {
@@ -14,7 +19,7 @@ namespace {
 int64_t num_vectors(int64_t channels) { return (channels + kVector - 1) / kVector; }
 int64_t padded_channels(int64_t channels) { return num_vectors(channels) * kVector; }
 
-int64_t panel_vectors(const at::Tensor& packed) { return packed.dim() == 2 ? 1 : kWidestPanel; }
+int64_t panel_vectors(const at::Tensor& packed) { return packed.dim() % 2 == 0 ? 1 : kWidestPanel; }
 
 // Calls visit(index in the packed weights, index in those of conv2d) for each weight.
 template <typename Visit>
@@ -82,6 +87,26 @@ void copy_weights(at::IntArrayRef sizes, const at::Tensor& packed, const at::Ten
   }
 }
 
+// Whether it is that of what pack_convolution makes of such a weight.
+bool is_packed_size(at::IntArrayRef packed, at::IntArrayRef weight, int64_t groups,
+                    at::ScalarType dtype) {
+  const bool depthwise = is_depthwise(weight, groups);
+  const bool has_vectors = packed.size() == 2 && packed[0] == num_vectors(weight[0]);
+  const int64_t expected = depthwise ? weight[2] * weight[3] * padded_channels(weight[0])
+                                     : packed_elements(weight, dtype == at::kFloat ? 1 : 2);
+  return (has_vectors || (packed.size() == 1 && !depthwise)) &&
+         c10::multiply_integers(packed) == expected;
+}
+
+// The same of pack_winograd.
+bool is_packed_winograd_size(at::IntArrayRef packed, at::IntArrayRef weight, int64_t groups,
+                             at::ScalarType dtype) {
+  const std::array<int64_t, 4> matrix = {weight[0], weight[1], 1, 1};
+  return dtype == at::kFloat && groups == 1 && weight[2] == weight[3] &&
+         is_winograd_size(weight[2]) && packed[0] == kWinogradTile && packed[1] == kWinogradTile &&
+         is_packed_size(packed.slice(2), matrix, groups, dtype);
+}
+
 }  // namespace
 
 at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
@@ -115,18 +140,15 @@ at::Tensor pack_convolution(const at::Tensor& weight, int64_t groups) {
 
 void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bias,
                   at::IntArrayRef weight_size, int64_t groups, at::ScalarType dtype) {
-  const bool depthwise = is_depthwise(weight_size, groups);
-  const auto expected_dtype = depthwise ? at::kFloat : dtype;
-  const bool has_vectors = packed.dim() == 2 && packed.size(0) == num_vectors(weight_size[0]);
-  const bool has_order = has_vectors || (packed.dim() == 1 && !depthwise);
-  const int64_t expected = depthwise
-                               ? weight_size[2] * weight_size[3] * padded_channels(weight_size[0])
-                               : packed_elements(weight_size, dtype == at::kFloat ? 1 : 2);
-  TORCH_CHECK(
-      (dtype == at::kFloat || dtype == at::kBFloat16) && packed.scalar_type() == expected_dtype &&
-          has_order && packed.numel() == expected && packed.is_contiguous(),
-      "packed must be what pack_convolution makes of a weight of ", weight_size, " in ", dtype,
-      "; got ", packed.sizes(), " in ", packed.scalar_type(), "; pack the weight in it");
+  const auto expected_dtype = is_depthwise(weight_size, groups) ? at::kFloat : dtype;
+  const bool has_size = is_winograd(packed)
+                            ? is_packed_winograd_size(packed.sizes(), weight_size, groups, dtype)
+                            : is_packed_size(packed.sizes(), weight_size, groups, dtype);
+  TORCH_CHECK((dtype == at::kFloat || dtype == at::kBFloat16) &&
+                  packed.scalar_type() == expected_dtype && has_size && packed.is_contiguous(),
+              "packed must be what pack_convolution makes of a weight of ", weight_size, " in ",
+              dtype, "; got ", packed.sizes(), " in ", packed.scalar_type(),
+              "; pack the weight in it");
   if (!is_given(bias)) return;
   TORCH_CHECK(
       bias->scalar_type() == at::kFloat && bias->numel() == weight_size[0] && bias->is_contiguous(),
@@ -141,6 +163,7 @@ bool is_packed_here(const at::Tensor& packed, at::ScalarType dtype, bool is_dept
 
 at::Tensor unpack_convolution(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups,
                               at::ScalarType dtype) {
+  if (is_winograd(packed)) return unpack_winograd(packed, weight_size).to(dtype);
   at::Tensor plain = at::empty(weight_size, packed.options());
   if (is_depthwise(weight_size, groups)) {
     const auto* from = packed.const_data_ptr<float>();

@@ -95,6 +95,14 @@ def has_convolution_kernel(
     dilation: Sequence[int],
     groups: int,
 ) -> bool: ...
+def has_winograd_kernel(
+    dtype: torch.dtype,
+    weight_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> bool: ...
 def split_plain(
     args: tuple[Any, ...], kwargs: dict[str, Any], num_parts: int
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]: ...

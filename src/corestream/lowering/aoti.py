@@ -108,13 +108,15 @@ class _Plan:
         from corestream.lowering.linear_fusion import fuse_after_linear
         from corestream.lowering.own_linear import use_own_linear
         from corestream.lowering.own_operators import own_operators
+        from corestream.lowering.timed_for import TimedFor
 
         inputs = request.inputs
         if batch is not None:
             inputs = inputs.with_batch(max(_SMALLEST_OPEN_BATCH, batch) if is_open else batch)
         inputs = inputs.map(dense)
         model = in_dtype(request.model, request.inputs, dtype=request.dtype)
-        use_own_linear(model, inputs, team_size=request.team_size)
+        timed_for = TimedFor.of(request.team_size, batch=batch, traced=inputs)
+        use_own_linear(model, inputs, timed_for=timed_for)
         with own_operators(model, inputs, team_size=request.team_size):
             program = export_program(model, inputs, dynamic_batch=is_open)
         fuse_after_linear(program.graph_module)

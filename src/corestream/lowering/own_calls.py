@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from corestream.lowering.own_linear import LinearShape
+from corestream.lowering.own_winograd import ConvolutionSize
 from corestream.lowering.sizes import not_traced
+from corestream.lowering.timed_for import TimedFor
 from corestream.ops.chain import convolution_chain
 from corestream.ops.convolution import (
     ConvolutionShape,
@@ -23,6 +25,7 @@ from corestream.ops.convolution import (
 )
 from corestream.ops.joining import JoinedPart
 from corestream.ops.linear import linear, pack_linear
+from corestream.ops.winograd import pack_winograd
 
 # What a call of torch's operator takes beyond its kernel, where a captured graph runs ours without
 # a call (csrc/torch/captured_graph.h).
@@ -104,10 +107,10 @@ class LinearCall(OwnCall):
         weight: Tensor,
         bias: Tensor | None = None,
         *,
-        team_size: int,
+        timed_for: TimedFor,
     ) -> Self | None:
         """None where torch's kernel is faster."""
-        shape = LinearShape.of(input, weight, team_size=team_size)
+        shape = LinearShape.of(input, weight, timed_for=timed_for)
         is_ours = shape is not None and shape.our_kernel_is_faster(
             is_compiled=False, allowance_s=_TORCH_CALL_S
         )
@@ -128,12 +131,14 @@ class ConvolutionCall(OwnCall):
 
     Attributes:
         shape: What it is but for its tensors.
+        timed_for: What its algorithm is chosen for.
         residual: What is added to it, or None.
         before: What makes its input, where nobody else reads that; None where somebody may, or the
             two cannot be computed row by row.
     """
 
     shape: ConvolutionShape
+    timed_for: TimedFor
     residual: Tensor | None = None
     before: ConvolutionCall | None = None
 
@@ -147,6 +152,8 @@ class ConvolutionCall(OwnCall):
         padding: Any = 0,
         dilation: Any = 1,
         groups: int = 1,
+        *,
+        timed_for: TimedFor,
     ) -> Self | None:
         """None where there is no kernel of ours."""
         if isinstance(padding, str) or input.dim() != 4 or input.stride(1) != 1:
@@ -155,7 +162,7 @@ class ConvolutionCall(OwnCall):
         shape = _shape(sizes, stride, padding, dilation, groups)
         if input.dtype != weight.dtype or not has_convolution_kernel(input.dtype, shape):
             return None
-        return cls(input, weight.detach(), bias, shape=shape)
+        return cls(input, weight.detach(), bias, shape=shape, timed_for=timed_for)
 
     @property
     def is_bare(self) -> bool:
@@ -213,11 +220,15 @@ class ConvolutionCall(OwnCall):
             chain = self._chain()
             layers = [call._layer for call in chain]
             return convolution_chain(chain[0].input, layers, residual=self.residual)
-        return self.run_link()
+        return self._run_layer(self._layer)
 
     def run_link(self) -> Tensor:
         """As :meth:`Call.run_link`: the last convolution, of an input that was computed."""
-        layer = self._layer
+        with not_traced():
+            packed = pack_convolution(self.weight, self.shape.groups)
+        return self._run_layer(self._layer_of(packed))
+
+    def _run_layer(self, layer: PackedConvolution) -> Tensor:
         return convolution(
             self.input,
             layer.packed,
@@ -238,9 +249,15 @@ class ConvolutionCall(OwnCall):
 
     @functools.cached_property
     def _layer(self) -> PackedConvolution:
+        with not_traced():
+            size = ConvolutionSize.of(self.input, self.shape, timed_for=self.timed_for)
+            if size.winograd_is_faster():
+                return self._layer_of(pack_winograd(self.weight))
+            return self._layer_of(pack_convolution(self.weight, self.shape.groups))
+
+    def _layer_of(self, packed: Tensor) -> PackedConvolution:
         low, high = self._limits()
         with not_traced():
-            packed = pack_convolution(self.weight, self.shape.groups)
             bias = self._float_bias()
         return PackedConvolution(packed=packed, shape=self.shape, bias=bias, low=low, high=high)
 

@@ -32,6 +32,7 @@ from corestream.lowering.own_embeddings import EmbeddingCall, JoinedRowsCall, ma
 from corestream.lowering.own_images import JoinedCall, PoolCall
 from corestream.lowering.own_lstm import LSTMCall, may_have_lstm
 from corestream.lowering.sizes import are_equal, not_traced
+from corestream.lowering.timed_for import TimedFor
 from corestream.measure.inputs import ModelInputs
 
 _Args = tuple[Any, ...]
@@ -88,9 +89,9 @@ class Reads:
 class _Calls(TorchFunctionMode):
     """Knows which results are calls of ours with what follows them, and counts who reads them."""
 
-    def __init__(self, model: nn.Module, *, team_size: int) -> None:
+    def __init__(self, model: nn.Module, *, timed_for: TimedFor) -> None:
         super().__init__()
-        self._team_size = team_size
+        self._timed_for = timed_for
         self._constants = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._known: Notes[tuple[int, Call]] = Notes()
         self._index = 0
@@ -162,10 +163,10 @@ class _Calls(TorchFunctionMode):
 
     def _layer(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
         if kind == _LINEAR:
-            return LinearCall.of(*args, **kwargs, team_size=self._team_size)
+            return LinearCall.of(*args, **kwargs, timed_for=self._timed_for)
         if kind == _EMBEDDING:
             return EmbeddingCall.of(*args, **kwargs)
-        call = ConvolutionCall.of(*args, **kwargs)
+        call = ConvolutionCall.of(*args, **kwargs, timed_for=self._timed_for)
         return call.after(self._open(args[0])) if call is not None else None
 
     def _joined(self, kind: str, args: _Args, kwargs: dict[str, Any]) -> Call | None:
@@ -215,11 +216,11 @@ class OwnLayers(_Calls):
     Args:
         model: What is traced: weights that it does not own are no constants.
         reads: What :func:`count_reads` found: a result that others read, too, is left as it is.
-        team_size: Threads that linear layers are timed with.
+        timed_for: What layers are timed for.
     """
 
-    def __init__(self, model: nn.Module, reads: Reads, *, team_size: int) -> None:
-        super().__init__(model, team_size=team_size)
+    def __init__(self, model: nn.Module, reads: Reads, *, timed_for: TimedFor) -> None:
+        super().__init__(model, timed_for=timed_for)
         self._reads = reads.counts
         self._continued = reads.continued
         self._stale: Any = WeakIdKeyDictionary()
@@ -260,8 +261,8 @@ class OwnLayers(_Calls):
 class _Reads(_Calls):
     """Counts how often each result is read that may become a call of ours."""
 
-    def __init__(self, model: nn.Module, *, team_size: int) -> None:
-        super().__init__(model, team_size=team_size)
+    def __init__(self, model: nn.Module, *, timed_for: TimedFor) -> None:
+        super().__init__(model, timed_for=timed_for)
         self._counts: Counter[int] = Counter()
         self._in_parts: set[int] = set()
         self._continued: set[int] = set()
@@ -313,18 +314,18 @@ def may_have_own_layers(model: nn.Module) -> bool:
     )
 
 
-def count_reads(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> Reads:
+def count_reads(model: nn.Module, inputs: ModelInputs, *, timed_for: TimedFor) -> Reads:
     """Runs the model; false if nothing of it would be ours.
 
     Args:
         model: In eval mode.
         inputs: What it will be traced with.
-        team_size: Threads that linear layers are timed with.
+        timed_for: What layers are timed for.
 
     Returns:
         What is known of the result of the n-th call of torch, for those that may be ours.
     """
-    reads = _Reads(model, team_size=team_size)
+    reads = _Reads(model, timed_for=timed_for)
     with torch.no_grad():
         with reads:
             outputs = inputs.call(model)

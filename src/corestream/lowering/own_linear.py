@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from corestream.lowering.kernel_times import is_ours_faster, on_team
+from corestream.lowering.timed_for import TimedFor
 from corestream.measure.inputs import ModelInputs
 from corestream.ops.kernels import has_kernels
 from corestream.ops.linear import linear, pack_linear
@@ -42,7 +43,7 @@ class LinearShape:
         input: Tensor,  # noqa: A002 (as torch has it)
         weight: Tensor,
         *,
-        team_size: int,
+        timed_for: TimedFor,
     ) -> Self | None:
         """None where there is no kernel of ours."""
         is_alike = input.dtype == weight.dtype and input.dim() >= 1 and weight.dim() == 2
@@ -55,8 +56,8 @@ class LinearShape:
         ):
             return None
         out_features, in_features = map(int, weight.shape)
-        rows = int(input.numel()) // in_features
-        return cls(input.dtype, rows, in_features, out_features, team_size)
+        rows = timed_for.count(int(input.numel()) // in_features)
+        return cls(input.dtype, rows, in_features, out_features, timed_for.team_size)
 
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
     def our_kernel_is_faster(self, *, is_compiled: bool, allowance_s: float = 0.0) -> bool:
@@ -131,13 +132,13 @@ class OwnLinear(nn.Module):
         return linear(input, self.packed, out_features=self.out_features, bias=self.added)
 
 
-def use_own_linear(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> int:
+def use_own_linear(model: nn.Module, inputs: ModelInputs, *, timed_for: TimedFor) -> int:
     """Replaces linear layers of the model by ours where they are faster, and counts them.
 
     Args:
         model: A copy that may be changed.
         inputs: What it will be run with; it is run once.
-        team_size: Threads that the layers are timed with.
+        timed_for: What the layers are timed for.
     """
     seen: dict[nn.Linear, set[LinearShape | None]] = {}
 
@@ -145,7 +146,7 @@ def use_own_linear(model: nn.Module, inputs: ModelInputs, *, team_size: int) -> 
 
     def note(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(layer, nn.Linear) and args and isinstance(args[0], Tensor):
-            shape = LinearShape.of(args[0], layer.weight, team_size=team_size)
+            shape = LinearShape.of(args[0], layer.weight, timed_for=timed_for)
             seen.setdefault(layer, set()).add(shape)
             gelus.made_by[output] = layer
 

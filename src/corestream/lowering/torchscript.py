@@ -22,6 +22,7 @@ from corestream.lowering.heap import used_bytes
 from corestream.lowering.own_layers import OwnLayers, count_reads
 from corestream.lowering.own_operators import own_operators
 from corestream.lowering.structure import CallStructure, FlatCalls, is_traceable
+from corestream.lowering.timed_for import TimedFor
 from corestream.lowering.tracing_warnings import warnings_as_notes
 from corestream.measure.inputs import ModelInputs
 from corestream.nn.store import CHANNELS_LAST
@@ -244,13 +245,15 @@ def _trace_own_layers(request: LoweringRequest, inputs: ModelInputs) -> _Traced:
     outputs = inputs.call(model)
     with own_operators(model, inputs, team_size=request.team_size):
         # Within: an operator of ours may leave another layout than torch's.
-        reads = count_reads(model, inputs, team_size=request.team_size)
+        largest = max(request.batch_sizes, default=None)
+        timed_for = TimedFor.of(request.team_size, batch=largest, traced=inputs)
+        reads = count_reads(model, inputs, timed_for=timed_for)
         if not reads:
             raise ValueError(
                 "the model must have a layer that corestream has a kernel for; got none that is "
                 "called so; use another backend"
             )
-        ours = OwnLayers(model, reads, team_size=request.team_size)
+        ours = OwnLayers(model, reads, timed_for=timed_for)
         hook = model.register_forward_hook(lambda _, args, results: ours.check(results))
         try:
             with ours:

@@ -19,6 +19,7 @@ from corestream.ops.linear import linear, pack_linear
 from corestream.ops.lstm import LSTMWeights, lstm_layer
 from corestream.ops.pooling import adaptive_avg_pool, avg_pool, max_pool
 from corestream.ops.product import multiply_transposed
+from corestream.ops.winograd import has_winograd_kernel, pack_winograd
 
 __all__ = [
     "ConvolutionShape",
@@ -34,6 +35,7 @@ __all__ = [
     "has_attention_kernel",
     "has_convolution_kernel",
     "has_kernels",
+    "has_winograd_kernel",
     "interleave_channels",
     "joined_convolutions",
     "joined_embeddings",
@@ -43,4 +45,5 @@ __all__ = [
     "multiply_transposed",
     "pack_convolution",
     "pack_linear",
+    "pack_winograd",
 ]

@@ -10,6 +10,7 @@ from corestream.lowering.own_layers import (
     may_have_own_layers,
 )
 from corestream.lowering.own_linear import LinearShape
+from corestream.lowering.timed_for import TimedFor
 from corestream.measure import ModelInputs
 from corestream.ops import has_kernels
 from tests.unit.lowering.traced_layers import (
@@ -289,13 +290,15 @@ def test_training_norms_computed_weights_and_autocast_are_torchs():
     kinds, _ = traced(model, images())
     assert "aten::batch_norm" in kinds
     scaled = Model(lambda m, x: nn.functional.conv2d(x, m.first.weight * 2))
-    assert not count_reads(scaled, ModelInputs((images(),), {}), team_size=1)
+    assert not count_reads(scaled, ModelInputs((images(),), {}), timed_for=TimedFor(1))
 
     def under_autocast(m, x):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return m.first(x)
 
-    assert not count_reads(Model(under_autocast), ModelInputs((images(),), {}), team_size=1)
+    assert not count_reads(
+        Model(under_autocast), ModelInputs((images(),), {}), timed_for=TimedFor(1)
+    )
 
 
 def forgets_the_result(m, x):

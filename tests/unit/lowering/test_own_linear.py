@@ -10,6 +10,7 @@ import corestream
 from corestream.lowering import own_linear as own_linear_module
 from corestream.lowering.linear_fusion import fuse_after_linear
 from corestream.lowering.own_linear import LinearShape, OwnLinear, use_own_linear
+from corestream.lowering.timed_for import TimedFor
 from corestream.measure import ModelInputs
 from corestream.ops import has_kernels, linear, pack_linear
 
@@ -67,7 +68,7 @@ def test_a_layer_that_is_faster_is_ours_with_what_follows_it(decided, activation
     asked = decided(True)
     model, (x,) = Feed(activation), INPUTS.args
     expected = model(x)
-    assert use_own_linear(model, INPUTS, team_size=1) == 2
+    assert use_own_linear(model, INPUTS, timed_for=TimedFor(1)) == 2
     assert {(shape.rows, shape.in_features, shape.out_features) for shape in asked} == {
         (30, 16, 40),
         (30, 40, 16),
@@ -86,7 +87,7 @@ def test_what_is_read_twice_is_not_fused(decided):
             return torch.relu(up) + up
 
     model = Twice(None)
-    use_own_linear(model, INPUTS, team_size=1)
+    use_own_linear(model, INPUTS, timed_for=TimedFor(1))
     assert graph_of(model)[1] == 0
 
 
@@ -103,7 +104,7 @@ def test_limits_of_a_call_and_names_of_outputs_are_kept(decided):
     assert fused == 0
     torch.testing.assert_close(program.module()(x), Limited()(x))
     model = nn.Sequential(nn.Linear(16, 8), nn.ReLU()).eval()
-    use_own_linear(model, INPUTS, team_size=1)
+    use_own_linear(model, INPUTS, timed_for=TimedFor(1))
     program, fused = graph_of(model)
     assert fused == 0
     program.validate()
@@ -112,7 +113,7 @@ def test_limits_of_a_call_and_names_of_outputs_are_kept(decided):
 def test_a_layer_that_is_not_faster_is_torchs(decided):
     decided(False)
     model = Feed(nn.GELU())
-    assert use_own_linear(model, INPUTS, team_size=1) == 0
+    assert use_own_linear(model, INPUTS, timed_for=TimedFor(1)) == 0
     assert type(model.up) is nn.Linear
 
 
@@ -122,7 +123,10 @@ def test_layers_that_do_more_than_multiply_are_left_alone(decided):
     hooked.up.register_forward_hook(lambda module, args, output: output * 2)
     nn.utils.parametrizations.weight_norm(normed.up)
     double.up.double()
-    assert [use_own_linear(one, INPUTS, team_size=1) for one in (hooked, normed)] == [1, 1]
+    assert [use_own_linear(one, INPUTS, timed_for=TimedFor(1)) for one in (hooked, normed)] == [
+        1,
+        1,
+    ]
     assert not isinstance(hooked.up, OwnLinear)
     assert not isinstance(normed.up, OwnLinear)
 
@@ -131,22 +135,22 @@ def test_layers_that_do_more_than_multiply_are_left_alone(decided):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 return super().forward(x)
 
-    assert use_own_linear(UnderAutocast(nn.GELU()), INPUTS, team_size=1) == 0
+    assert use_own_linear(UnderAutocast(nn.GELU()), INPUTS, timed_for=TimedFor(1)) == 0
 
 
 def test_a_layer_in_two_places_is_one_layer(decided):
     decided(True)
     layer = nn.Linear(16, 16)
     model = nn.Sequential(layer, nn.ReLU(), layer).eval()
-    assert use_own_linear(model, INPUTS, team_size=1) == 1
+    assert use_own_linear(model, INPUTS, timed_for=TimedFor(1)) == 1
     assert model[0] is model[2]
 
 
 def test_measuring_gives_an_answer():
-    shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16), team_size=1)
+    shape = LinearShape.of(torch.randn(3, 16), torch.randn(40, 16), timed_for=TimedFor(1))
     assert (shape is not None) == has_kernels(torch.float32)
-    assert LinearShape.of(torch.ones(2, 4), torch.ones(0, 4), team_size=1) is None
-    assert LinearShape.of(torch.randn(3, 16), torch.randn(16), team_size=1) is None
+    assert LinearShape.of(torch.ones(2, 4), torch.ones(0, 4), timed_for=TimedFor(1)) is None
+    assert LinearShape.of(torch.randn(3, 16), torch.randn(16), timed_for=TimedFor(1)) is None
     if shape is not None:
         for is_compiled in (True, False):
             with_gelu = replace(shape, has_gelu=True)
@@ -176,7 +180,7 @@ def test_a_gelu_that_becomes_a_part_of_the_layer_counts(decided, activation, has
             return self.second(activation(self.first(x)))
 
     asked = decided(True)
-    assert use_own_linear(Feed().eval(), INPUTS, team_size=1) == 2
+    assert use_own_linear(Feed().eval(), INPUTS, timed_for=TimedFor(1)) == 2
     assert {shape.out_features: shape.has_gelu for shape in asked} == {24: has_gelu, 16: False}
 
 
@@ -191,7 +195,7 @@ def test_the_rival_is_what_would_be_called_else(monkeypatch):
         raise AssertionError("called")
 
     monkeypatch.setattr(nn.functional, "linear", torchs)
-    shape = LinearShape.of(torch.randn(3, 17), torch.randn(41, 17), team_size=1)
+    shape = LinearShape.of(torch.randn(3, 17), torch.randn(41, 17), timed_for=TimedFor(1))
     assert shape.our_kernel_is_faster(is_compiled=True) in (True, False)
     with pytest.raises(AssertionError, match="called"):
         shape.our_kernel_is_faster(is_compiled=False)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from corestream.lowering.own_layers import OwnLayers, count_reads
+from corestream.lowering.timed_for import TimedFor
 from corestream.measure import ModelInputs
 from corestream.ops import has_kernels
 
@@ -57,8 +58,8 @@ def traced(model, x):
 
 def traced_script(model, x):
     inputs = ModelInputs((x,), {})
-    reads = count_reads(model, inputs, team_size=1)
-    with torch.no_grad(), OwnLayers(model, reads, team_size=1):
+    reads = count_reads(model, inputs, timed_for=TimedFor(1))
+    with torch.no_grad(), OwnLayers(model, reads, timed_for=TimedFor(1)):
         script = torch.jit.trace(model, (x,), check_trace=False, strict=False)
     script = torch.jit.freeze(script)
     kinds = [node.kind() for node in script.graph.nodes()]

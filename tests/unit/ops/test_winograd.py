@@ -1,0 +1,211 @@
+"""Convolutions by Winograd's algorithm are those of torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corestream.ops import (
+    ConvolutionShape,
+    JoinedPart,
+    PackedConvolution,
+    convolution,
+    convolution_chain,
+    has_convolution_kernel,
+    has_winograd_kernel,
+    joined_convolutions,
+    pack_convolution,
+    pack_winograd,
+)
+
+
+def images(batch, channels, height, width, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    plain = torch.randn(batch, channels, height, width, generator=generator)
+    return plain.contiguous(memory_format=torch.channels_last)
+
+
+def weight_of(out_channels, channels, kernel, *, seed=1):
+    """Such that outputs are about one."""
+    weight = images(out_channels, channels, kernel, kernel, seed=seed)
+    return weight / (channels * kernel * kernel) ** 0.5
+
+
+def check(x, weight, *, padding, bias=None, **options):
+    shape = ConvolutionShape(tuple(weight.shape), padding=padding)
+    exact_bias = None if bias is None else bias.double()
+    expected = torch.nn.functional.conv2d(x.double(), weight.double(), exact_bias, padding=padding)
+    if "residual" in options:
+        expected = expected + options["residual"].double()
+    expected = expected.clamp(options.get("low"), options.get("high")) if options else expected
+    actual = convolution(x, pack_winograd(weight), shape=shape, bias=bias, **options)
+    assert actual.dtype == x.dtype
+    assert actual.shape == expected.shape
+    assert actual.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=2e-5)
+
+
+@given(
+    batch=st.integers(0, 3),
+    channels=st.integers(1, 40),
+    out_channels=st.integers(1, 150),
+    size=st.tuples(st.integers(5, 15), st.integers(5, 15)),
+    kernel=st.sampled_from([3, 5]),
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    has_bias=st.booleans(),
+)
+def test_any_shape(batch, channels, out_channels, size, kernel, padding, has_bias):
+    weight = weight_of(out_channels, channels, kernel)
+    bias = torch.randn(out_channels) if has_bias else None
+    check(images(batch, channels, *size), weight, padding=padding, bias=bias)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_a_residual_limits_slices_and_other_layouts(kernel):
+    weight, padding = weight_of(24, 16, kernel), (kernel // 2, kernel // 2)
+    whole, residual = images(2, 32, 8, 9), images(2, 24, 8, 9, seed=2)
+    x = whole[:, 16:]
+    check(x, weight, padding=padding, residual=residual, low=0.0, high=1.0)
+    check(x, weight, padding=padding, residual=residual.contiguous(), low=-0.5)
+    check(x, weight, padding=padding, low=0.0)
+    check(x.contiguous(), weight, padding=padding)
+    check(x[:1].expand(3, -1, -1, -1), weight, padding=padding)
+    check(x[:, :, 1:, 2:], weight, padding=padding)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 5, 6, 16])
+@pytest.mark.parametrize(("channels", "size"), [(256, 7), (48, 30), (100, 13)])
+def test_a_team_divides_tiles_and_channels(channels, size, num_threads):
+    """Four tiles are fewer than members want, and the last of 100 channels are no whole vector."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        check(images(1, channels, size, size), weight_of(channels, channels, 3), padding=(1, 1))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_errors_are_those_of_float32():
+    """Of 512 channels the direct kernel's are as large: it adds one after another."""
+    x, weight = images(1, 512, 14, 14), weight_of(64, 512, 3)
+    shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1))
+    expected = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
+
+    def error(packed):
+        return float((convolution(x, packed, shape=shape) - expected).square().mean().sqrt())
+
+    assert error(pack_winograd(weight)) < 3 * error(pack_convolution(weight)) + 1e-7
+
+
+def test_what_is_no_number_stays_in_its_tile():
+    x, weight = images(1, 8, 16, 16), weight_of(16, 8, 3)
+    x[:, :, 5, 5] = torch.nan
+    shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1))
+    actual = convolution(x, pack_winograd(weight), shape=shape).isnan()
+    expected = torch.nn.functional.conv2d(x, weight, padding=1).isnan()
+    assert bool(actual[expected].all())
+    assert not bool(actual[:, :, 8:].any())
+    assert not bool(actual[:, :, :, 8:].any())
+
+
+def test_chains_and_joins_take_such_weights():
+    x, weight, last = images(2, 16, 30, 30), weight_of(24, 16, 3), weight_of(8, 24, 1, seed=2)
+    first = PackedConvolution(
+        packed=pack_winograd(weight),
+        shape=ConvolutionShape(tuple(weight.shape), padding=(1, 1)),
+        low=0.0,
+    )
+    second = PackedConvolution(
+        packed=pack_convolution(last), shape=ConvolutionShape(tuple(last.shape))
+    )
+    middle = torch.nn.functional.conv2d(x, weight, padding=1).relu()
+    expected = torch.nn.functional.conv2d(middle, last)
+    torch.testing.assert_close(
+        convolution_chain(x, [first, second]), expected, rtol=1e-4, atol=1e-5
+    )
+    joined = joined_convolutions(
+        [JoinedPart(input=x), JoinedPart(input=x, convolution=first), JoinedPart(input=x)]
+    )
+    torch.testing.assert_close(joined, torch.cat([x, middle, x], 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_gradients_are_torchs(kernel):
+    """They come from the weight, which is found again in what was made of it."""
+    weight, padding = weight_of(20, 9, kernel), kernel // 2
+    shape = ConvolutionShape(tuple(weight.shape), padding=(padding, padding))
+    x = images(1, 9, 8, 8).requires_grad_()
+    convolution(x, pack_winograd(weight), shape=shape, low=0.0).sum().backward()
+    actual, x.grad = x.grad, None
+    torch.nn.functional.conv2d(x, weight, padding=padding).relu().sum().backward()
+    torch.testing.assert_close(actual, x.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"weight_size": (8, 8, 1, 1)},
+        {"weight_size": (8, 8, 3, 5)},
+        {"weight_size": (8, 8, 7, 7)},
+        {"weight_size": (8, 8, 3, 3), "stride": (1, 2)},
+        {"weight_size": (8, 8, 3, 3), "dilation": (2, 2)},
+        {"weight_size": (8, 1, 3, 3), "groups": 8},
+    ],
+)
+def test_other_convolutions_have_no_such_kernel(geometry):
+    assert not has_winograd_kernel(torch.float32, ConvolutionShape(**geometry))
+
+
+def test_kernels_are_those_of_float32():
+    shape = ConvolutionShape((8, 8, 3, 3))
+    has_kernel = has_convolution_kernel(torch.float32, shape)
+    assert has_winograd_kernel(torch.float32, shape) == has_kernel
+    assert not has_winograd_kernel(torch.bfloat16, shape)
+
+
+@pytest.mark.parametrize(
+    ("x", "geometry", "reason"),
+    [
+        (images(1, 9, 4, 4), {}, "must have 8 channels; got 9"),
+        (images(1, 8, 8, 8), {"stride": (2, 2)}, "must be 1 for a weight in Winograd's form"),
+        (images(1, 8, 8, 8), {"dilation": (1, 2)}, "must be 1 for a weight in Winograd's form"),
+        (images(1, 64, 8, 8), {"groups": 8}, "packed must be what"),
+        (images(1, 8, 2, 2), {}, "must be as large as the kernel"),
+        (images(1, 8, 8, 8).bfloat16(), {}, "packed must be what"),
+    ],
+)
+def test_what_does_not_fit_is_refused(x, geometry, reason):
+    shape = ConvolutionShape((8, 8, 3, 3), **geometry)
+    with pytest.raises(RuntimeError, match=reason):
+        convolution(x, pack_winograd(images(8, 8, 3, 3)), shape=shape)
+
+
+def test_a_form_of_another_weight_is_not_read():
+    packed = pack_winograd(images(8, 8, 5, 5))
+    with pytest.raises(RuntimeError, match="packed must be what"):
+        convolution(images(1, 9, 8, 8), packed, shape=ConvolutionShape((8, 9, 3, 3)))
+    with pytest.raises(RuntimeError, match="packed must be what"):
+        convolution(images(1, 8, 8, 8), packed[:5], shape=ConvolutionShape((8, 8, 5, 5)))
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        torch.ones(8, 8, 3),
+        torch.ones(8, 8, 4, 4),
+        torch.ones(8, 8, 3, 5),
+        torch.ones(0, 8, 3, 3),
+        torch.ones(8, 8, 3, 3, dtype=torch.bfloat16),
+    ],
+)
+def test_weights_without_the_form_are_refused(weight):
+    with pytest.raises(RuntimeError, match="use pack_convolution"):
+        pack_winograd(weight)
+
+
+def test_the_operator_keeps_its_promises_to_the_compiler():
+    sizes = [8, 8, 3, 3], [1, 1], [1, 0], [1, 1], 1
+    args = images(2, 8, 7, 9), pack_winograd(images(8, 8, 3, 3)), None, None, *sizes, 0.0, None
+    torch.library.opcheck(torch.ops.corestream.convolution.default, args)
