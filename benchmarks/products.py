@@ -55,16 +55,18 @@ CONVOLUTIONS = (
     (8, 64, 56, 256, 1, 1, 1),
     (8, 256, 14, 256, 3, 1, 1),
 )
-# Batch, input channels, size, output channels, kernel: ResNet-50, SqueezeNet and AlexNet.
+# Batch, input channels, size, output channels, kernel, tile: ResNet-50, SqueezeNet and AlexNet.
 WINOGRADS = (
-    (1, 64, 56, 64, 3),
-    (1, 256, 14, 256, 3),
-    (1, 512, 7, 512, 3),
-    (8, 64, 56, 64, 3),
-    (8, 256, 14, 256, 3),
-    (8, 512, 7, 512, 3),
-    (8, 16, 55, 64, 3),
-    (8, 64, 27, 192, 5),
+    (1, 64, 56, 64, 3, 6),
+    (1, 256, 14, 256, 3, 4),
+    (1, 256, 14, 256, 3, 6),
+    (1, 512, 7, 512, 3, 4),
+    (1, 512, 7, 512, 3, 6),
+    (8, 64, 56, 64, 3, 6),
+    (8, 256, 14, 256, 3, 6),
+    (8, 512, 7, 512, 3, 6),
+    (8, 16, 55, 64, 3, 6),
+    (8, 64, 27, 192, 5, 6),
 )
 # Batch, channels, size, kernel, stride, padding: GoogLeNet and VGG-16.
 POOLS = ((8, 64, 112, 3, 2, 1), (8, 192, 28, 3, 1, 1), (1, 192, 28, 3, 1, 1), (8, 512, 14, 2, 2, 0))
@@ -247,18 +249,18 @@ def _chain(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
 
 def _winograd(shape: tuple[int, ...], *, dtype: str, effort: Effort) -> Row:
     """A convolution by the direct kernel, and by Winograd's algorithm."""
-    batch, channels, size, outputs, kernel = shape
+    batch, channels, size, outputs, kernel, tile = shape
     x = _channels_last(torch.randn(batch, channels, size, size), dtype)
     weight = _channels_last(torch.randn(outputs, channels, kernel, kernel), dtype)
     direct = _layer(tuple(weight.shape), dtype=dtype)
-    ours = replace(direct, packed=pack_winograd(weight))
+    ours = replace(direct, packed=pack_winograd(weight, tile=tile))
     calls: dict[str, _Call] = {
         "direct": lambda: _convolve(x, direct),
         "Winograd": lambda: _convolve(x, ours),
     }
     flops = 2.0 * batch * size**2 * outputs * channels * kernel**2
     return _row(
-        f"{dtype} {kernel} × {kernel} {batch} × {channels} × {size}² → {outputs}",
+        f"{dtype} {kernel} × {kernel} {batch} × {channels} × {size}² → {outputs}, tiles of {tile}",
         calls,
         note=_rate(flops),
         has_kernel=has_winograd_kernel(DTYPES[dtype], direct.shape),

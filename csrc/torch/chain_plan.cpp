@@ -41,15 +41,19 @@ bool fits_cache(const ChainStages& stages, int64_t element_size) {
   return bytes <= fused_bytes();
 }
 
+int64_t products_of(const ChainStage& stage) {
+  const Convolution& c = stage.convolution;
+  return row_products(c, stage.is_depthwise) * c.batch * c.out_height;
+}
+
 // Whether little is done twice, as a member makes each row that its own depend on, and nobody
 // waits.
 bool divides_well(const ChainStages& stages, int members) {
   int64_t all = 0, twice = 0, extra_rows = 0;
   for (size_t i = stages.size(); i-- > 0;) {
     const Convolution& c = stages[i].convolution;
-    const int64_t row = row_products(c, stages[i].is_depthwise);
-    all += row * c.batch * c.out_height;
-    twice += row * extra_rows * (members - 1);
+    all += products_of(stages[i]);
+    twice += row_products(c, stages[i].is_depthwise) * extra_rows * (members - 1);
     extra_rows = extra_rows * c.stride_height + c.kernel_height - c.stride_height;
   }
   const Convolution& last = stages.back().convolution;
@@ -70,10 +74,7 @@ bool pays(const ChainStages& stages, int64_t element_size) {
 
 int chain_members(const ChainStages& stages) {
   int64_t products = 0;
-  for (const ChainStage& stage : stages) {
-    const Convolution& c = stage.convolution;
-    products += row_products(c, stage.is_depthwise) * c.batch * c.out_height;
-  }
+  for (const ChainStage& stage : stages) products += products_of(stage);
   const Convolution& last = stages.back().convolution;
   return team_size_for(last.batch * last.out_height, products, kLeastProducts);
 }

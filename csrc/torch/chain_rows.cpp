@@ -61,20 +61,17 @@ class RowByRow {
   }
 
   void set_input(Convolution& c, size_t stage, int64_t row) const {
-    const int64_t line = c.width * c.input_pixel * element_size_;
-    int64_t lines = image_ * c.height;
+    const bool is_product = c.is_product();
+    // Row 0 of the output is then where the row's taps are.
+    if (!is_product) c.pad_height -= row * c.stride_height;
     if (stage > 0) {
       c.input = rings_[stage - 1];
-      lines = 0;
+      // A product's has one row.
+      if (!is_product) c.ring_rows = ring_rows(stages_, stage - 1);
+      return;
     }
-    if (c.is_product()) {
-      lines += stage > 0 ? 0 : row;  // of which a ring has one
-    } else {
-      // Row 0 of the output is then where the row's taps are.
-      c.pad_height -= row * c.stride_height;
-      if (stage > 0) c.ring_rows = ring_rows(stages_, stage - 1);
-    }
-    c.input = static_cast<const char*>(c.input) + lines * line;
+    const int64_t lines = image_ * c.height + (is_product ? row : 0);
+    c.input = static_cast<const char*>(c.input) + lines * c.width * c.input_pixel * element_size_;
   }
 
   void set_output(Convolution& c, size_t stage, int64_t row) const {

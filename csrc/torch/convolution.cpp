@@ -217,6 +217,12 @@ at::Tensor set_residual(Convolution& c, const std::optional<at::Tensor>& residua
   return added;
 }
 
+bool lacks_zeros(const Convolution& c, const PackedConvolution& layer) {
+  // Tiles of Winograd's reach beyond the image's end, as rows of depthwise kernels do.
+  const bool reads_beyond = layer.shape.is_depthwise() || is_winograd(layer.packed);
+  return c.zeros == nullptr && (reads_beyond || c.pad_height > 0 || c.pad_width > 0);
+}
+
 void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Tensor& input,
                    const PackedConvolution& layer, const std::optional<at::Tensor>& residual) {
   if (output.numel() == 0) return;
@@ -231,13 +237,11 @@ void convolve_into(const at::Tensor& output, int64_t first_channel, const at::Te
   c.output = static_cast<char*>(output.data_ptr()) + first_channel * output.element_size();
   c.output_pixel = output.stride(3);
   at::Tensor zeros;
-  // Tiles of Winograd's reach beyond the image's end.
-  const bool is_by_tiles = is_winograd(layer.packed);
-  if ((is_by_tiles || needs_zeros(c, shape.is_depthwise())) && c.zeros == nullptr) {
+  if (lacks_zeros(c, layer)) {
     zeros = at::zeros({run_length(c.channels, c.kernel_width)}, input.options());
     c.zeros = zeros.const_data_ptr();
   }
-  if (is_by_tiles) return run_winograd(c);
+  if (is_winograd(layer.packed)) return run_winograd(c, layer.packed.size(0));
   run_convolution(c, input.scalar_type(), shape.is_depthwise());
 }
 
@@ -263,7 +267,7 @@ TORCH_LIBRARY_FRAGMENT(corestream, library) {
       "int[] stride, int[] padding, int[] dilation, int groups, float? low, float? high) -> Tensor",
       {at::Tag::pt2_compliant_tag});
   library.def("pack_convolution(Tensor weight, int groups) -> Tensor");
-  library.def("pack_winograd(Tensor weight) -> Tensor");
+  library.def("pack_winograd(Tensor weight, int tile) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(corestream, CPU, library) {
   library.impl("convolution", TORCH_FN(corestream::convolution));

@@ -75,10 +75,8 @@ Convolution describe_layer(const ImageSize& input, const PackedConvolution& laye
 at::Tensor set_input(Convolution& c, const at::Tensor& input);
 at::Tensor set_residual(Convolution& c, const std::optional<at::Tensor>& residual);
 
-// Whether there are taps outside of the image.
-inline bool needs_zeros(const Convolution& c, bool is_depthwise) {
-  return is_depthwise || c.pad_height > 0 || c.pad_width > 0;
-}
+// Whether it reads what lies outside of the image, and has no zeros for it.
+bool lacks_zeros(const Convolution& c, const PackedConvolution& layer);
 
 // convolution() of operands that were checked, into channels of a channels-last image, the first of
 // which is given.

@@ -53,9 +53,8 @@ ChainStages stages_of(const Layers& layers, const std::vector<ImageSize>& sizes,
     ChainStage stage{};
     stage.convolution = describe_layer(sizes[i], layers[i]);
     stage.is_depthwise = layers[i].shape.is_depthwise();
-    const bool has_zeros = stage.convolution.zeros != nullptr;
     if (runs_here(layers[i], dtype) && !is_winograd(layers[i].packed) &&
-        (has_zeros || !needs_zeros(stage.convolution, stage.is_depthwise))) {
+        !lacks_zeros(stage.convolution, layers[i])) {
       stage.kernel = convolution_kernel(dtype, stage.is_depthwise);
     }
     stages.push_back(stage);

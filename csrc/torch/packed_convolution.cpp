@@ -1,7 +1,7 @@
 // Weights in the order in which the kernels of convolution_kernel.h read them, and back. They may
 // be saved and loaded where other kernels run, so a tensor tells its order by its dims: two for
 // panels of one vector, (vectors, rest), as all depthwise ones have them; one for others.
-// Winograd's have one such tensor for each position, (6, 6, ...).
+// Winograd's have one such tensor for each position, (tile, tile, ...).
 #include <ATen/Functions.h>
 
 #include <array>
@@ -102,8 +102,8 @@ bool is_packed_size(at::IntArrayRef packed, at::IntArrayRef weight, int64_t grou
 bool is_packed_winograd_size(at::IntArrayRef packed, at::IntArrayRef weight, int64_t groups,
                              at::ScalarType dtype) {
   const std::array<int64_t, 4> matrix = {weight[0], weight[1], 1, 1};
-  return dtype == at::kFloat && groups == 1 && weight[2] == weight[3] &&
-         is_winograd_size(weight[2]) && packed[0] == kWinogradTile && packed[1] == kWinogradTile &&
+  return dtype == at::kFloat && groups == 1 && weight[2] == weight[3] && packed[0] == packed[1] &&
+         is_winograd_tile(packed[0], weight[2]) &&
          is_packed_size(packed.slice(2), matrix, groups, dtype);
 }
 

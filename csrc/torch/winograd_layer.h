@@ -9,16 +9,18 @@
 namespace corestream {
 
 struct WinogradLayer {
+  int64_t tile;
   // Its weight: for each position what a dense kernel takes for the matrix there.
   Convolution convolution;
   WinogradKernel kernel;
   ConvolutionKernel product;
   int64_t most_tiles;  // of a block
 
-  int64_t num_tiles() const { return WinogradTiles(convolution).count(); }
+  int64_t num_positions() const { return tile * tile; }
+  int64_t num_tiles() const { return WinogradTiles(convolution, tile).count(); }
   Panels panels() const { return {convolution.out_channels, product.panel_vectors}; }
   // Numbers that a run needs memory for.
-  int64_t num_values() const { return kWinogradPositions * (next_input() + next_output()); }
+  int64_t num_values() const { return num_positions() * (next_input() + next_output()); }
 
   // Some tiles of the output, in place of pixels, by some panels.
   void run(const Piece& piece, float* values) const;

@@ -23,10 +23,15 @@ struct TilePlace {
         column(tile % tiles.columns * tiles.outputs) {}
 };
 
-// Six numbers become the values of what they are the coefficients of, transposed: with m(x) the
-// product of all x - point, that of a point are the coefficients of m(x) / (x - point).
-[[gnu::always_inline]] inline void take_in(Floats (&to)[kWinogradTile],
-                                           const Floats (&from)[kWinogradTile]) {
+// Inputs become the values of what they are the coefficients of, transposed: with m(x) the product
+// of all x - point, that of a point are the coefficients of m(x) / (x - point).
+[[gnu::always_inline]] inline void take_in(Floats (&to)[4], const Floats (&from)[4]) {
+  to[0] = subtract(from[2], from[0]);
+  to[1] = add(from[2], from[1]);
+  to[2] = subtract(from[2], from[1]);
+  to[3] = subtract(from[3], from[1]);
+}
+[[gnu::always_inline]] inline void take_in(Floats (&to)[6], const Floats (&from)[6]) {
   to[0] = add(from[0], multiply_subtract(each(kSum2), from[2], from[4]));
   const Floats even_a = multiply_subtract(each(kB2), from[2], from[4]);
   const Floats odd_a = multiply(each(kA), multiply_subtract(each(kB2), from[1], from[3]));
@@ -40,9 +45,12 @@ struct TilePlace {
 }
 
 // Values at the points become outputs: the sums of values times powers of their points.
+[[gnu::always_inline]] inline void give_out(Floats (&to)[2], const Floats (&from)[4]) {
+  to[0] = add(from[0], add(from[1], from[2]));
+  to[1] = add(from[3], subtract(from[1], from[2]));
+}
 template <int64_t Outputs>
-[[gnu::always_inline]] inline void give_out(Floats (&to)[Outputs],
-                                            const Floats (&from)[kWinogradTile]) {
+[[gnu::always_inline]] inline void give_out(Floats (&to)[Outputs], const Floats (&from)[6]) {
   static_assert(Outputs == 2 || Outputs == 4);
   const Floats even_a = add(from[1], from[2]), odd_a = subtract(from[1], from[2]);
   const Floats even_b = add(from[3], from[4]), odd_b = subtract(from[3], from[4]);
@@ -71,17 +79,18 @@ struct Lanes {
   }
 };
 
-// Six by six inputs, of which some may be outside of the image: pointers to their channels.
+// Inputs, of which some may be outside of the image: pointers to their channels.
+template <int64_t Size>
 class InputTile {
  public:
   InputTile(const Convolution& c, const TilePlace& place) {
     const auto* input = static_cast<const float*>(c.input);
     const auto* zeros = static_cast<const float*>(c.zeros);
     const int64_t top = place.row - c.pad_height, left = place.column - c.pad_width;
-    for (int64_t y = 0; y < kWinogradTile; ++y) {
+    for (int64_t y = 0; y < Size; ++y) {
       const int64_t row = top + y;
       const float* line = input + (place.image * c.height + row) * c.width * c.input_pixel;
-      for (int64_t x = 0; x < kWinogradTile; ++x) {
+      for (int64_t x = 0; x < Size; ++x) {
         const int64_t column = left + x;
         const bool is_inside = row >= 0 && row < c.height && column >= 0 && column < c.width;
         pixels_[y][x] = is_inside ? line + column * c.input_pixel : zeros;
@@ -91,31 +100,31 @@ class InputTile {
 
   // Stores the values of some channels.
   void transform(int64_t channel, const Lanes& lanes, float* values, int64_t next) const {
-    Floats columns[kWinogradTile][kWinogradTile];
-    for (int64_t x = 0; x < kWinogradTile; ++x) {
-      Floats inputs[kWinogradTile], taken[kWinogradTile];
+    Floats columns[Size][Size];
+    for (int64_t x = 0; x < Size; ++x) {
+      Floats inputs[Size], taken[Size];
 #pragma GCC unroll 6
-      for (int64_t y = 0; y < kWinogradTile; ++y) inputs[y] = lanes.load(pixels_[y][x] + channel);
+      for (int64_t y = 0; y < Size; ++y) inputs[y] = lanes.load(pixels_[y][x] + channel);
       take_in(taken, inputs);
 #pragma GCC unroll 6
-      for (int64_t y = 0; y < kWinogradTile; ++y) columns[y][x] = taken[y];
+      for (int64_t y = 0; y < Size; ++y) columns[y][x] = taken[y];
     }
-    for (int64_t y = 0; y < kWinogradTile; ++y) {
-      Floats taken[kWinogradTile];
+    for (int64_t y = 0; y < Size; ++y) {
+      Floats taken[Size];
       take_in(taken, columns[y]);
 #pragma GCC unroll 6
-      for (int64_t x = 0; x < kWinogradTile; ++x) {
-        lanes.store(values + (y * kWinogradTile + x) * next, taken[x]);
+      for (int64_t x = 0; x < Size; ++x) {
+        lanes.store(values + (y * Size + x) * next, taken[x]);
       }
     }
   }
 
  private:
-  const float* pixels_[kWinogradTile][kWinogradTile];
+  const float* pixels_[Size][Size];
 };
 
 // The outputs of a tile that are in the image, with what follows the convolution.
-template <int64_t Outputs>
+template <int64_t Size, int64_t Outputs>
 class OutputTile {
  public:
   OutputTile(const Convolution& c, const TilePlace& place)
@@ -127,12 +136,12 @@ class OutputTile {
         high_(each(c.high)) {}
 
   void transform(int64_t channel, const Lanes& lanes, const float* values, int64_t next) const {
-    Floats rows[Outputs][kWinogradTile];
-    for (int64_t x = 0; x < kWinogradTile; ++x) {
-      Floats products[kWinogradTile], given[Outputs];
+    Floats rows[Outputs][Size];
+    for (int64_t x = 0; x < Size; ++x) {
+      Floats products[Size], given[Outputs];
 #pragma GCC unroll 6
-      for (int64_t y = 0; y < kWinogradTile; ++y) {
-        products[y] = lanes.load(values + (y * kWinogradTile + x) * next);
+      for (int64_t y = 0; y < Size; ++y) {
+        products[y] = lanes.load(values + (y * Size + x) * next);
       }
       give_out(given, products);
 #pragma GCC unroll 4
@@ -166,7 +175,7 @@ class OutputTile {
 
 template <typename Tile>
 void visit_winograd(const Convolution& c, const WinogradBlock& block, int64_t channels) {
-  const WinogradTiles tiles(c);
+  const WinogradTiles tiles(c, block.tile);
   for (int64_t index = block.begin; index < block.end; ++index) {
     const Tile tile(c, TilePlace(tiles, index));
     float* values = block.values + (index - block.begin) * channels;
@@ -178,12 +187,14 @@ void visit_winograd(const Convolution& c, const WinogradBlock& block, int64_t ch
 }
 
 void read_winograd(const Convolution& c, const WinogradBlock& block) {
-  visit_winograd<InputTile>(c, block, c.channels);
+  if (block.tile == 4) return visit_winograd<InputTile<4>>(c, block, c.channels);
+  visit_winograd<InputTile<6>>(c, block, c.channels);
 }
 
 void write_winograd(const Convolution& c, const WinogradBlock& block) {
-  if (c.kernel_height == 3) return visit_winograd<OutputTile<4>>(c, block, c.out_channels);
-  visit_winograd<OutputTile<2>>(c, block, c.out_channels);
+  if (block.tile == 4) return visit_winograd<OutputTile<4, 2>>(c, block, c.out_channels);
+  if (c.kernel_height == 5) return visit_winograd<OutputTile<6, 2>>(c, block, c.out_channels);
+  visit_winograd<OutputTile<6, 4>>(c, block, c.out_channels);
 }
 
 }  // namespace

@@ -34,8 +34,10 @@ struct WinogradTeam {
 
 // All panels by each member, unless tiles are so few that weights would be most of what is read. A
 // member's inputs are transformed by each group.
-WinogradTeam winograd_team(const Convolution& c, int64_t tiles, int64_t panels) {
-  const int64_t products = tiles * kWinogradPositions * c.channels * c.out_channels;
+WinogradTeam winograd_team(const WinogradLayer& layer) {
+  const Convolution& c = layer.convolution;
+  const int64_t tiles = layer.num_tiles(), panels = layer.panels().count;
+  const int64_t products = tiles * layer.num_positions() * c.channels * c.out_channels;
   const int members = team_size_for(tiles * panels, products, kLeastProducts);
   WinogradTeam team{members, 1};
   for (int groups = 1; groups <= std::min<int64_t>(members, panels); ++groups) {
@@ -59,7 +61,7 @@ bool has_winograd_form(const ConvolutionShape& shape) {
     return sizes[0] == size && sizes[1] == size;
   };
   const at::IntArrayRef kernel = shape.weight.slice(2);
-  return shape.groups == 1 && is_winograd_size(kernel[0]) && are(kernel, kernel[0]) &&
+  return shape.groups == 1 && is_winograd_tile(kWidestTile, kernel[0]) && are(kernel, kernel[0]) &&
          are(shape.stride, 1) && are(shape.dilation, 1);
 }
 
@@ -67,17 +69,18 @@ bool has_winograd_kernel(at::ScalarType dtype, const ConvolutionShape& shape) {
   return has_convolution_kernel(dtype, shape) && winograd_kernel(dtype) && has_winograd_form(shape);
 }
 
-void run_winograd(const Convolution& convolution) {
+void run_winograd(const Convolution& convolution, int64_t tile) {
   const Convolution& c = convolution;
   WinogradLayer layer{};
+  layer.tile = tile;
   layer.convolution = c;
   layer.kernel = winograd_kernel(c10::kFloat);
   layer.product = convolution_kernel(c10::kFloat, /*is_depthwise=*/false);
   const int64_t tiles = layer.num_tiles();
-  const WinogradTeam team = winograd_team(c, tiles, layer.panels().count);
+  const WinogradTeam team = winograd_team(layer);
   const int64_t each = (tiles + team.members_of_group() - 1) / team.members_of_group();
   const int64_t tile_bytes =
-      kWinogradPositions * (c.channels + c.out_channels) * static_cast<int64_t>(sizeof(float));
+      layer.num_positions() * (c.channels + c.out_channels) * static_cast<int64_t>(sizeof(float));
   layer.most_tiles = std::min(each, std::max(kLeastTiles, kBlockBytes / tile_bytes));
   const at::Tensor memory =
       new_tensor({team.members * layer.num_values()}, at::TensorOptions(at::kFloat));

@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <vector>
 
 #include "convolution_kernel.h"
 #include "elements.h"
@@ -18,7 +19,7 @@ namespace {
 using Values = std::unique_ptr<float[]>;
 
 struct Shape {
-  int64_t batch, channels, height, width, out_channels, kernel, pad;
+  int64_t tile, batch, channels, height, width, out_channels, kernel, pad;
   bool has_residual;
 };
 
@@ -27,18 +28,21 @@ struct Kernels {
   ConvolutionKernel product;
 };
 
+using Taps = std::array<double, 5>;
+
 // A row of a kernel at the points: its polynomial's values over the inputs' divisors.
-std::array<double, kWinogradTile> at_points(const std::array<double, 5>& row, int64_t kernel) {
-  constexpr std::array<double, 5> kPoints = {0, kWinogradA, -kWinogradA, kWinogradB, -kWinogradB};
-  std::array<double, kWinogradTile> values{};
-  for (size_t i = 0; i < kPoints.size(); ++i) {
-    double divisor = 1, power = 1;
-    for (size_t j = 0; j < kPoints.size(); ++j) divisor *= i == j ? 1 : kPoints[i] - kPoints[j];
-    for (int64_t tap = 0; tap < kernel; ++tap, power *= kPoints[i]) {
-      values[i] += row[tap] * power / divisor;
-    }
+std::vector<double> at_points(const Taps& row, const Shape& shape) {
+  const std::vector<double> points =
+      shape.tile == 4 ? std::vector<double>{0, 1, -1}
+                      : std::vector<double>{0, kWinogradA, -kWinogradA, kWinogradB, -kWinogradB};
+  std::vector<double> values;
+  for (size_t i = 0; i < points.size(); ++i) {
+    double divisor = 1, power = 1, sum = 0;
+    for (size_t j = 0; j < points.size(); ++j) divisor *= i == j ? 1 : points[i] - points[j];
+    for (int64_t tap = 0; tap < shape.kernel; ++tap, power *= points[i]) sum += row[tap] * power;
+    values.push_back(sum / divisor);
   }
-  values[kWinogradTile - 1] = row[kernel - 1];
+  values.push_back(row[shape.kernel - 1]);
   return values;
 }
 
@@ -71,6 +75,7 @@ class Case {
     c.output = output_.get();
     c.bias = random() % 4 == 0 ? nullptr : bias_.get();
     c.zeros = zeros_.get();
+    layer_.tile = shape.tile;
     layer_.kernel = kernels.tiles;
     layer_.product = kernels.product;
     layer_.most_tiles = 1 + static_cast<int64_t>(random() % 9);
@@ -139,7 +144,7 @@ class Case {
   void pack() {
     const Panels panels = layer_.panels();
     const int64_t matrix = panels.vectors * kVector * shape_.channels;
-    packed_ = std::make_unique<float[]>(kWinogradPositions * matrix);
+    packed_ = std::make_unique<float[]>(layer_.num_positions() * matrix);
     int64_t at = 0;
     for (int64_t panel = 0; panel < panels.count; ++panel) {
       const int64_t end = panels.start(panel + 1) * kVector;
@@ -153,18 +158,18 @@ class Case {
   }
 
   void pack(const float* kernel, float* packed, int64_t next) const {
-    std::array<std::array<double, kWinogradTile>, 5> rows{};
+    std::vector<std::vector<double>> rows;
     for (int64_t y = 0; y < shape_.kernel; ++y) {
-      std::array<double, 5> row{};
+      Taps row{};
       std::copy_n(kernel + y * shape_.kernel, shape_.kernel, row.begin());
-      rows[y] = at_points(row, shape_.kernel);
+      rows.push_back(at_points(row, shape_));
     }
-    for (int64_t x = 0; x < kWinogradTile; ++x) {
-      std::array<double, 5> column{};
+    for (int64_t x = 0; x < shape_.tile; ++x) {
+      Taps column{};
       for (int64_t y = 0; y < shape_.kernel; ++y) column[y] = rows[y][x];
-      const auto values = at_points(column, shape_.kernel);
-      for (int64_t y = 0; y < kWinogradTile; ++y) {
-        packed[(y * kWinogradTile + x) * next] = static_cast<float>(values[y]);
+      const auto values = at_points(column, shape_);
+      for (int64_t y = 0; y < shape_.tile; ++y) {
+        packed[(y * shape_.tile + x) * next] = static_cast<float>(values[y]);
       }
     }
   }
@@ -179,8 +184,9 @@ void check_layers(const Kernels& kernels) {
   std::mt19937 random(3);
   const auto upto = [&](int64_t most) { return 1 + static_cast<int64_t>(random() % most); };
   for (int round = 0; round < 60; ++round) {
-    const int64_t kernel = random() % 2 == 0 ? 3 : 5;
-    const Shape shape{upto(2),
+    const int64_t kernel = round % 3 == 0 ? 5 : 3, tile = round % 3 == 1 ? 4 : 6;
+    const Shape shape{tile,
+                      upto(2),
                       upto(40),
                       kernel - 1 + upto(12),
                       kernel - 1 + upto(12),

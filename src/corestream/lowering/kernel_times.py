@@ -1,4 +1,4 @@
-"""Which of two kernels is faster, found while a model is lowered."""
+"""Which kernel is fastest, found while a model is lowered."""
 
 from __future__ import annotations
 
@@ -37,8 +37,18 @@ def is_ours_faster(
         margin: The share of the best of the others that ours may take.
         allowance_s: And what it may take besides.
     """
-    calls = {"ours": ours, **others}
-    timings = compare_times(calls, rounds=rounds, min_time_s=0.0, budget_s=_BUDGET_S)
-    # Not medians: a machine that compiles beside this leaves few calls alone.
-    best = {name: min(timing.samples_s) for name, timing in timings.items()}
+    best = best_times({"ours": ours, **others}, rounds=rounds)
     return best.pop("ours") - allowance_s < margin * min(best.values())
+
+
+def best_times(calls: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
+    """Seconds of the shortest call of each, timed in turn on the calling thread.
+
+    Not medians: a machine that compiles beside this leaves few calls alone.
+
+    Args:
+        calls: What to time, by name.
+        rounds: Calls of each at most.
+    """
+    timings = compare_times(calls, rounds=rounds, min_time_s=0.0, budget_s=_BUDGET_S)
+    return {name: min(timing.samples_s) for name, timing in timings.items()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from corestream.lowering.own_linear import LinearShape
-from corestream.lowering.own_winograd import ConvolutionSize
+from corestream.lowering.own_winograd import ConvolutionSize, packed
 from corestream.lowering.sizes import not_traced
 from corestream.lowering.timed_for import TimedFor
 from corestream.ops.chain import convolution_chain
@@ -21,11 +21,9 @@ from corestream.ops.convolution import (
     PackedConvolution,
     convolution,
     has_convolution_kernel,
-    pack_convolution,
 )
 from corestream.ops.joining import JoinedPart
 from corestream.ops.linear import linear, pack_linear
-from corestream.ops.winograd import pack_winograd
 
 # What a call of torch's operator takes beyond its kernel, where a captured graph runs ours without
 # a call (csrc/torch/captured_graph.h).
@@ -225,8 +223,8 @@ class ConvolutionCall(OwnCall):
     def run_link(self) -> Tensor:
         """As :meth:`Call.run_link`: the last convolution, of an input that was computed."""
         with not_traced():
-            packed = pack_convolution(self.weight, self.shape.groups)
-        return self._run_layer(self._layer_of(packed))
+            weight = packed(self.weight, tile=0, groups=self.shape.groups)
+        return self._run_layer(self._layer_of(weight))
 
     def _run_layer(self, layer: PackedConvolution) -> Tensor:
         return convolution(
@@ -251,15 +249,14 @@ class ConvolutionCall(OwnCall):
     def _layer(self) -> PackedConvolution:
         with not_traced():
             size = ConvolutionSize.of(self.input, self.shape, timed_for=self.timed_for)
-            if size.winograd_is_faster():
-                return self._layer_of(pack_winograd(self.weight))
-            return self._layer_of(pack_convolution(self.weight, self.shape.groups))
+            tile = size.best_tile()
+            return self._layer_of(packed(self.weight, tile=tile, groups=self.shape.groups))
 
-    def _layer_of(self, packed: Tensor) -> PackedConvolution:
+    def _layer_of(self, weight: Tensor) -> PackedConvolution:
         low, high = self._limits()
         with not_traced():
             bias = self._float_bias()
-        return PackedConvolution(packed=packed, shape=self.shape, bias=bias, low=low, high=high)
+        return PackedConvolution(packed=weight, shape=self.shape, bias=bias, low=low, high=high)
 
 
 def has_own_convolution(layer: nn.Conv2d) -> bool:

@@ -11,13 +11,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from corestream.lowering.kernel_times import is_ours_faster, on_team
+from corestream.lowering.kernel_times import best_times, on_team
 from corestream.lowering.timed_for import TimedFor
 from corestream.ops.convolution import ConvolutionShape, convolution, pack_convolution
 from corestream.ops.winograd import has_winograd_kernel, pack_winograd
 
 _ROUNDS = 12
-# What four times the weights are worth.
+# Forms of the weight by what they take, the least first: the direct one, and tiles of Winograd's
+# algorithm. More memory is for a form that takes less than this share of the time.
+_TILES = (0, 4, 6)
 _MARGIN = 0.95
 # Weights are timed as a model has them: in memory, as others were used in between. A layer of 512
 # by 512 channels has 38 MB of them, and takes as long as the direct kernel for one image of 7 x 7.
@@ -44,26 +46,40 @@ class ConvolutionSize:
         return cls(input.dtype, *size, shape, timed_for.team_size)
 
     @functools.cache  # noqa: B019 (a value: nothing is kept alive but numbers)
-    def winograd_is_faster(self) -> bool:
-        """As measured on a team of that size, once a process for every size."""
+    def best_tile(self) -> int:
+        """That of the fastest form on a team of that size; 0 if it is the direct one.
+
+        Measured once a process for every size.
+        """
         has_kernel = has_winograd_kernel(self.dtype, self.shape)
         if not has_kernel or 0 in (self.height, self.width):
-            return False
+            return 0
         with on_team(self.team_size), torch.no_grad():
-            channels = self.shape.weight_size[1]
             # Written to: memory that never was is one page of zeros, wherever it is read.
-            x = torch.full((self.images, channels, self.height, self.width), 0.5)
-            x = x.contiguous(memory_format=torch.channels_last)
+            size = self.images, self.shape.weight_size[1], self.height, self.width
+            x = torch.full(size, 0.5).contiguous(memory_format=torch.channels_last)
             weight = torch.full(self.shape.weight_size, 0.5)
-            return is_ours_faster(
-                self._call(x, pack_winograd(weight)),
-                {"direct": self._call(x, pack_convolution(weight))},
-                rounds=_ROUNDS,
-                margin=_MARGIN,
-            )
+            tiles = [tile for tile in _TILES if tile != 4 or self.shape.weight_size[2] == 3]
+            calls = {str(tile): self._call(x, packed(weight, tile=tile)) for tile in tiles}
+            times = best_times(calls, rounds=_ROUNDS)
+        best = 0
+        for tile in tiles:
+            best = tile if times[str(tile)] < _MARGIN * times[str(best)] else best
+        return best
 
-    def _call(self, x: Tensor, packed: Tensor) -> Callable[[], Any]:
+    def _call(self, x: Tensor, weight: Tensor) -> Callable[[], Any]:
         """A call that finds its weights in memory."""
-        copies = min(_MOST_COPIES, -(-_COLD_BYTES // packed.nbytes))
-        weights = itertools.cycle([packed, *(packed.clone() for _ in range(copies - 1))])
+        copies = min(_MOST_COPIES, -(-_COLD_BYTES // weight.nbytes))
+        weights = itertools.cycle([weight, *(weight.clone() for _ in range(copies - 1))])
         return lambda: convolution(x, next(weights), shape=self.shape)
+
+
+def packed(weight: Tensor, *, tile: int, groups: int = 1) -> Tensor:
+    """A weight of ``conv2d`` as :func:`corestream.ops.convolution` takes it.
+
+    Args:
+        weight: The weight.
+        tile: Of Winograd's algorithm; 0 for the direct kernel.
+        groups: Those of the convolution.
+    """
+    return pack_winograd(weight, tile=tile) if tile else pack_convolution(weight, groups)

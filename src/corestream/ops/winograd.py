@@ -34,20 +34,24 @@ def has_winograd_kernel(dtype: torch.dtype, shape: ConvolutionShape) -> bool:
     )
 
 
-def pack_winograd(weight: Tensor) -> Tensor:
-    """The weight for a convolution by a quarter to a third of the multiplications.
+def pack_winograd(weight: Tensor, *, tile: int = 6) -> Tensor:
+    """The weight for a convolution by fewer multiplications.
 
-    ``convolution`` and its like take it in place of what ``pack_convolution`` makes. Tiles of 4 x 4
-    outputs are made of 36 products instead of 144, or with 5 x 5 taps 2 x 2 of 36 instead of 100,
-    so that a layer takes a third to half of the time (docs/lower.md). The weight takes 4 times the
-    memory, or 1.4. Errors are those of float32, 1.1 to 2
-    times those of the direct kernel (tests).
+    ``convolution`` and its like take it in place of what ``pack_convolution`` makes. With tiles of
+    6 x 6 inputs, 4 x 4 outputs are made of 36 products instead of 144, or with 5 x 5 taps 2 x 2 of
+    36 instead of 100, so that a layer takes a third to half of the time (docs/lower.md); the weight
+    takes 4 times the memory, or 1.4. With tiles of 4 x 4, 2 x 2 outputs of 3 x 3 taps are made of
+    16 products instead of 36, and the weight takes 1.8 times the memory: better where reading
+    weights is what takes the time. Errors are those of float32, up to 3 times those of the direct
+    kernel.
 
     Args:
         weight: (output channels, input channels, 3, 3) or (..., 5, 5), float32.
+        tile: Rows and columns of inputs that are transformed together: 6, or 4 for 3 x 3.
 
     Returns:
-        (6, 6, ...): for each position of a tile what ``pack_convolution`` makes of its matrix.
+        (tile, tile, ...): for each position of a tile what ``pack_convolution`` makes of the matrix
+        there.
 
     Raises:
         RuntimeError: There is no such form of the weight, or it is empty.
@@ -61,9 +65,9 @@ def pack_winograd(weight: Tensor) -> Tensor:
         True
 
     Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016), with the
-    points 0, ±1/√2, ±√2 and infinity.
+    points 0, ±1/√2, ±√2 and infinity for tiles of 6.
 
     Thread-safe; releases the GIL.
     """
-    packed: Tensor = torch.ops.corestream.pack_winograd(weight)
+    packed: Tensor = torch.ops.corestream.pack_winograd(weight, tile)
     return packed

@@ -33,14 +33,18 @@ def weight_of(out_channels, channels, kernel, *, seed=1):
     return weight / (channels * kernel * kernel) ** 0.5
 
 
-def check(x, weight, *, padding, bias=None, **options):
+# Tiles and sizes of the kernel.
+FORMS = [(6, 3), (6, 5), (4, 3)]
+
+
+def check(x, weight, *, tile, padding, bias=None, **options):
     shape = ConvolutionShape(tuple(weight.shape), padding=padding)
     exact_bias = None if bias is None else bias.double()
     expected = torch.nn.functional.conv2d(x.double(), weight.double(), exact_bias, padding=padding)
     if "residual" in options:
         expected = expected + options["residual"].double()
     expected = expected.clamp(options.get("low"), options.get("high")) if options else expected
-    actual = convolution(x, pack_winograd(weight), shape=shape, bias=bias, **options)
+    actual = convolution(x, pack_winograd(weight, tile=tile), shape=shape, bias=bias, **options)
     assert actual.dtype == x.dtype
     assert actual.shape == expected.shape
     assert actual.is_contiguous(memory_format=torch.channels_last)
@@ -52,42 +56,46 @@ def check(x, weight, *, padding, bias=None, **options):
     channels=st.integers(1, 40),
     out_channels=st.integers(1, 150),
     size=st.tuples(st.integers(5, 15), st.integers(5, 15)),
-    kernel=st.sampled_from([3, 5]),
+    form=st.sampled_from(FORMS),
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     has_bias=st.booleans(),
 )
-def test_any_shape(batch, channels, out_channels, size, kernel, padding, has_bias):
+def test_any_shape(batch, channels, out_channels, size, form, padding, has_bias):
+    tile, kernel = form
     weight = weight_of(out_channels, channels, kernel)
     bias = torch.randn(out_channels) if has_bias else None
-    check(images(batch, channels, *size), weight, padding=padding, bias=bias)
+    check(images(batch, channels, *size), weight, tile=tile, padding=padding, bias=bias)
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_a_residual_limits_slices_and_other_layouts(kernel):
-    weight, padding = weight_of(24, 16, kernel), (kernel // 2, kernel // 2)
+@pytest.mark.parametrize(("tile", "kernel"), FORMS)
+def test_a_residual_limits_slices_and_other_layouts(tile, kernel):
+    weight, options = weight_of(24, 16, kernel), {"tile": tile, "padding": (kernel // 2,) * 2}
     whole, residual = images(2, 32, 8, 9), images(2, 24, 8, 9, seed=2)
     x = whole[:, 16:]
-    check(x, weight, padding=padding, residual=residual, low=0.0, high=1.0)
-    check(x, weight, padding=padding, residual=residual.contiguous(), low=-0.5)
-    check(x, weight, padding=padding, low=0.0)
-    check(x.contiguous(), weight, padding=padding)
-    check(x[:1].expand(3, -1, -1, -1), weight, padding=padding)
-    check(x[:, :, 1:, 2:], weight, padding=padding)
+    check(x, weight, residual=residual, low=0.0, high=1.0, **options)
+    check(x, weight, residual=residual.contiguous(), low=-0.5, **options)
+    check(x, weight, low=0.0, **options)
+    check(x.contiguous(), weight, **options)
+    check(x[:1].expand(3, -1, -1, -1), weight, **options)
+    check(x[:, :, 1:, 2:], weight, **options)
 
 
+@pytest.mark.parametrize("tile", [4, 6])
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 5, 6, 16])
 @pytest.mark.parametrize(("channels", "size"), [(256, 7), (48, 30), (100, 13)])
-def test_a_team_divides_tiles_and_channels(channels, size, num_threads):
+def test_a_team_divides_tiles_and_channels(channels, size, num_threads, tile):
     """Four tiles are fewer than members want, and the last of 100 channels are no whole vector."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        check(images(1, channels, size, size), weight_of(channels, channels, 3), padding=(1, 1))
+        weight = weight_of(channels, channels, 3)
+        check(images(1, channels, size, size), weight, tile=tile, padding=(1, 1))
     finally:
         torch.set_num_threads(before)
 
 
-def test_errors_are_those_of_float32():
+@pytest.mark.parametrize("tile", [4, 6])
+def test_errors_are_those_of_float32(tile):
     """Of 512 channels the direct kernel's are as large: it adds one after another."""
     x, weight = images(1, 512, 14, 14), weight_of(64, 512, 3)
     shape = ConvolutionShape(tuple(weight.shape), padding=(1, 1))
@@ -96,7 +104,7 @@ def test_errors_are_those_of_float32():
     def error(packed):
         return float((convolution(x, packed, shape=shape) - expected).square().mean().sqrt())
 
-    assert error(pack_winograd(weight)) < 3 * error(pack_convolution(weight)) + 1e-7
+    assert error(pack_winograd(weight, tile=tile)) < 3 * error(pack_convolution(weight)) + 1e-7
 
 
 def test_what_is_no_number_stays_in_its_tile():
@@ -131,13 +139,13 @@ def test_chains_and_joins_take_such_weights():
     torch.testing.assert_close(joined, torch.cat([x, middle, x], 1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_gradients_are_torchs(kernel):
+@pytest.mark.parametrize(("tile", "kernel"), FORMS)
+def test_gradients_are_torchs(tile, kernel):
     """They come from the weight, which is found again in what was made of it."""
     weight, padding = weight_of(20, 9, kernel), kernel // 2
     shape = ConvolutionShape(tuple(weight.shape), padding=(padding, padding))
     x = images(1, 9, 8, 8).requires_grad_()
-    convolution(x, pack_winograd(weight), shape=shape, low=0.0).sum().backward()
+    convolution(x, pack_winograd(weight, tile=tile), shape=shape, low=0.0).sum().backward()
     actual, x.grad = x.grad, None
     torch.nn.functional.conv2d(x, weight, padding=padding).relu().sum().backward()
     torch.testing.assert_close(actual, x.grad, rtol=1e-4, atol=1e-5)
@@ -203,6 +211,12 @@ def test_a_form_of_another_weight_is_not_read():
 def test_weights_without_the_form_are_refused(weight):
     with pytest.raises(RuntimeError, match="use pack_convolution"):
         pack_winograd(weight)
+
+
+@pytest.mark.parametrize(("tile", "kernel"), [(4, 5), (5, 3), (0, 3)])
+def test_other_tiles_are_refused(tile, kernel):
+    with pytest.raises(RuntimeError, match="tile must be 6, or 4 for 3 x 3; got"):
+        pack_winograd(images(8, 8, kernel, kernel), tile=tile)
 
 
 def test_the_operator_keeps_its_promises_to_the_compiler():
