@@ -25,7 +25,7 @@ def load(job: Job, *, backend: str = "auto") -> Runner:
     if job.mode == "throughput" and zoo.MODELS[job.model].is_convolutional:
         # Threads' heaps give large activations back after each call (docs/onednn.md).
         keep_tensor_memory()
-    with _quiet_while_measuring(job) as progress:
+    with _quiet_while_timing(job) as progress:
         lowered = lower(
             load_model(job),
             inputs,
@@ -55,14 +55,21 @@ def _notes(lowered: LoweredModule) -> dict[str, str]:
 
 
 @contextmanager
-def _quiet_while_measuring(job: Job) -> Iterator[Callable[[str, float], object]]:
-    """What "auto" measures decides the whole row."""
+def _quiet_while_timing(job: Job) -> Iterator[Callable[[str, float], object]]:
+    """Waits for the other entrants when AOTInductor's compilation, the longest step, is over.
+
+    From then on what is timed decides the whole row: layers as they are traced, candidates after.
+    """
     with ExitStack() as stack:
+        is_quiet = False
 
         def progress(step: str, _: float) -> None:
-            if step == "measuring":
-                wait_for_others(job)
-                stack.enter_context(quiet(job.around))
+            nonlocal is_quiet
+            if is_quiet or step.startswith(("running the model", "aotinductor")):
+                return
+            wait_for_others(job)
+            stack.enter_context(quiet(job.around))
+            is_quiet = True
 
         yield progress
 

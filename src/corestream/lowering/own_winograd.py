@@ -16,7 +16,8 @@ from corestream.lowering.timed_for import TimedFor
 from corestream.ops.convolution import ConvolutionShape, convolution, pack_convolution
 from corestream.ops.winograd import has_winograd_kernel, pack_winograd
 
-_ROUNDS = 12
+# Within a second: of a small layer, some calls are then left alone by whatever else runs.
+_ROUNDS = 200
 # Forms of the weight by what they take, the least first: the direct one, and tiles of Winograd's
 # algorithm. More memory is for a form that takes less than this share of the time.
 _TILES = (0, 4, 6)

@@ -314,17 +314,21 @@ def _constant_bytes(script: torch.jit.ScriptModule) -> int:
     """What the tensors in a frozen module take, each memory once."""
     found: dict[int, int] = {}
 
+    def keep(values: Any) -> None:
+        for tensor in pytree.tree_leaves(values):
+            if isinstance(tensor, Tensor):
+                found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+
     def visit(block: Any) -> None:
         for node in block.nodes():
-            if node.hasAttribute("value") and node.kindOf("value") == "t":
-                storage = node.t("value").untyped_storage()
-                found[storage.data_ptr()] = storage.nbytes()
+            if node.kind() == "prim::Constant":
+                # Also lists of them, which operators of several layers have.
+                keep(node.output().toIValue())
             for inner in node.blocks():
                 visit(inner)
 
     visit(script.graph)
-    for tensor in (*script.parameters(), *script.buffers()):
-        found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    keep([*script.parameters(), *script.buffers()])
     return sum(found.values())
 
 
