@@ -1,12 +1,10 @@
 // Weights as Winograd's products take them, and back.
 #include <ATen/Functions.h>
-#include <ATen/ops/linalg_pinv.h>
 
 #include <array>
 #include <vector>
 
 #include "convolution.h"
-#include "operands.h"
 #include "winograd.h"
 #include "winograd_kernel.h"
 
@@ -36,12 +34,13 @@ at::Tensor tile_transform(int64_t tile, int64_t kernel) {
 
 at::Tensor pack_winograd(const at::Tensor& weight, int64_t tile) {
   TORCH_CHECK(weight.dim() == 4 && weight.size(2) == weight.size(3) &&
-                  is_winograd_tile(kWidestTile, weight.size(2)) && weight.numel() > 0,
-              "weight must be (output channels, input channels, 3, 3) or (..., 5, 5), not empty; "
-              "got ",
+                  is_winograd_tile(kWidestTile, weight.size(2)),
+              "weight must be (output channels, input channels, 3, 3) or (..., 5, 5); got ",
               weight.sizes(), "; use pack_convolution");
+  TORCH_CHECK(weight.numel() > 0, "weight must not be empty; got ", weight.sizes(),
+              "; leave such a layer to torch");
   TORCH_CHECK(weight.scalar_type() == at::kFloat, "weight must be float32; got ",
-              weight.scalar_type(), "; use pack_convolution");
+              weight.scalar_type(), "; use pack_convolution, or cast it");
   TORCH_CHECK(is_winograd_tile(tile, weight.size(2)), "tile must be 6, or 4 for 3 x 3; got ", tile,
               " for ", weight.sizes(), "; leave it out");
   // In double, so that what is rounded is the result and nothing before.

@@ -26,8 +26,8 @@ struct WinogradLayer {
   void run(const Piece& piece, float* values) const;
 
  private:
-  // From a position to the next. They are a cache line more than what they hold apart, so that the
-  // 36 that are written together are not all in one set of a cache.
+  // From a position to the next. They are a cache line more than what they hold apart, so that
+  // those that are written together are not all in one set of a cache.
   int64_t next_input() const { return most_tiles * convolution.channels + kVector; }
   int64_t next_output() const { return most_tiles * convolution.out_channels + kVector; }
 

@@ -63,7 +63,7 @@ template <int64_t Outputs>
   to[Outputs - 1] = add(from[5], to[Outputs - 1]);
 }
 
-// Reads a vector of channels: all lanes where there are so many.
+// A vector of channels in memory: all lanes where there are so many.
 struct Lanes {
   Which which;
   bool are_whole;
@@ -89,11 +89,12 @@ class InputTile {
     const int64_t top = place.row - c.pad_height, left = place.column - c.pad_width;
     for (int64_t y = 0; y < Size; ++y) {
       const int64_t row = top + y;
-      const float* line = input + (place.image * c.height + row) * c.width * c.input_pixel;
+      const bool is_row = row >= 0 && row < c.height;
+      const int64_t first = (place.image * c.height + row) * c.width;
       for (int64_t x = 0; x < Size; ++x) {
         const int64_t column = left + x;
-        const bool is_inside = row >= 0 && row < c.height && column >= 0 && column < c.width;
-        pixels_[y][x] = is_inside ? line + column * c.input_pixel : zeros;
+        const bool is_inside = is_row && column >= 0 && column < c.width;
+        pixels_[y][x] = is_inside ? input + (first + column) * c.input_pixel : zeros;
       }
     }
   }

@@ -11,10 +11,14 @@
 namespace corestream {
 namespace {
 
-// Values of a block, which stay in a core's second-level cache.
+// Values of a block of a layer with few channels: they stay in a core's second-level cache.
 constexpr int64_t kBlockBytes = 256 * 1024;
-// Tiles of a block at least: each weight is read once for so many.
+// Tiles of a block at least: each weight is read once for so many. With more channels than some 70
+// only the values of a few positions, what a product reads and writes, are in that cache.
 constexpr int64_t kLeastTiles = 24;
+// The share of their time that members may be busy when they divide channels, of what it was.
+constexpr double kLeastEvenness = 0.8;
+
 WinogradKernel winograd_kernel([[maybe_unused]] c10::ScalarType dtype) {
 #if defined(__x86_64__)
   return choose_kernel<WinogradKernel>(dtype, {&read_winograd_fp32_avx2, &write_winograd_fp32_avx2},
@@ -40,10 +44,12 @@ WinogradTeam winograd_team(const WinogradLayer& layer) {
   const int64_t products = tiles * layer.num_positions() * c.channels * c.out_channels;
   const int members = team_size_for(tiles * panels, products, kLeastProducts);
   WinogradTeam team{members, 1};
-  for (int groups = 1; groups <= std::min<int64_t>(members, panels); ++groups) {
-    if (members % groups != 0) continue;
-    team.groups = groups;
+  for (int groups = 2; groups <= std::min<int64_t>(members, panels); ++groups) {
     if (tiles >= kLeastTiles * team.members_of_group()) break;
+    const bool is_even =
+        members % groups == 0 && evenness(tiles, members / groups) * evenness(panels, groups) >=
+                                     kLeastEvenness * evenness(tiles, members);
+    if (is_even) team.groups = groups;
   }
   return team;
 }

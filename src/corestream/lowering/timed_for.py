@@ -14,8 +14,9 @@ class TimedFor:
 
     Attributes:
         team_size: Threads of the stream.
-        batch: Items of its calls.
-        traced_batch: Those of the inputs that the model is traced with, which are two at least.
+        batch: Items of its calls, if the inputs that the model is traced with have as many as the
+            next says; a batch of one is traced as two.
+        traced_batch: Items of those inputs.
     """
 
     team_size: int
@@ -24,16 +25,17 @@ class TimedFor:
 
     @classmethod
     def of(cls, team_size: int, *, batch: int | None, traced: ModelInputs) -> Self:
-        """For calls with that batch; None: with what is traced.
+        """For calls with that batch; None: as large as what is traced.
 
         Args:
             team_size: Threads of the stream.
             batch: Items of its calls.
             traced: What the model is traced with.
         """
-        if batch is None:
+        traced_batch = traced.batch_size()
+        if batch is None or traced_batch is None:
             return cls(team_size)
-        return cls(team_size, batch, traced.batch_size() or 1)
+        return cls(team_size, batch=batch, traced_batch=traced_batch)
 
     def count(self, traced: int) -> int:
         """Images or rows of a call, of those that the traced one has."""

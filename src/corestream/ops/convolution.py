@@ -44,7 +44,7 @@ class PackedConvolution:
     """A convolution with limits: all of it but its images.
 
     Attributes:
-        packed: What :func:`pack_convolution` made of the weight.
+        packed: What :func:`pack_convolution` or ``pack_winograd`` made of the weight.
         shape: The convolution.
         bias: (output channels), float32; None for none.
         low: The least output: 0 for a ReLU; None for no limit.
@@ -159,7 +159,7 @@ def convolution(
 
     Args:
         input: (batch, channels, height, width), float32 or bfloat16, best channels last.
-        packed: What :func:`pack_convolution` made of the weight.
+        packed: What :func:`pack_convolution` or ``pack_winograd`` made of the weight.
         shape: The convolution.
         bias: (output channels), float32.
         residual: As the output; added before the limits.

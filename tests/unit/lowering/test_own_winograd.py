@@ -10,9 +10,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from corestream.lowering import lower
+from corestream.lowering.backend import LoweringRequest
 from corestream.lowering.own_winograd import ConvolutionSize
 from corestream.lowering.timed_for import TimedFor
-from corestream.ops import ConvolutionShape, has_winograd_kernel
+from corestream.lowering.torchscript import TorchScriptBackend
+from corestream.measure import ModelInputs
+from corestream.ops import (
+    ConvolutionShape,
+    has_winograd_kernel,
+    pack_convolution,
+    pack_winograd,
+)
 from tests.unit.lowering.traced_layers import (
     CHAIN,
     JOINED,
@@ -72,6 +80,33 @@ def test_the_fastest_form_is_a_constant_of_the_graph(function, call, tile):
     torch.testing.assert_close(script(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+def request_for(model, x):
+    return LoweringRequest(
+        model=model,
+        inputs=ModelInputs((x,), {}),
+        dtype=None,
+        team_size=1,
+        num_streams=1,
+        dynamic_batch=True,
+        batch_sizes=(x.shape[0],),
+    )
+
+
+@pytest.mark.parametrize("function", [followed, chained, joined])
+def test_weights_are_counted_also_in_lists(function, tile):
+    model, x = Model(function), images()
+    artifact = TorchScriptBackend(own_layers=True).build(request_for(model, x))
+    weight, first = model.second.weight, model.first.weight
+    form = pack_winograd(weight, tile=tile) if tile else pack_convolution(weight)
+    other = 0 if function is followed else pack_convolution(first).nbytes + model.first.bias.nbytes
+    bias = model.norm.bias.nbytes if function is followed else 0
+    assert artifact.weight_bytes == form.nbytes + other + bias
+
+
+def pictures(batch):
+    return torch.randn(batch, 3, 32, 32)
+
+
 class Blocks(nn.Module):
     """Layers with and without the form."""
 
@@ -90,15 +125,37 @@ class Blocks(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.parametrize("num_streams", [1, 2])
-def test_a_lowered_model_is_right_whatever_is_fastest(num_streams, tile):
+def test_a_lowered_model_is_right_in_every_form(tile):
     model = Blocks().eval()
-    lowered = lower(
-        model, torch.randn(4, 3, 32, 32), backend="torchscript", num_streams=num_streams
-    )
-    for batch in (1, 2, 5):
-        x = torch.randn(batch, 3, 32, 32)
+    artifact = TorchScriptBackend(own_layers=True).build(request_for(model, pictures(4)))
+    assert tiles_in(artifact._script) == ({tile, 6} if tile else set())
+    for batch in (4, 1, 2, 5) * 3:
+        x = pictures(batch)
+        torch.testing.assert_close(artifact.call((x,), {}), model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_streams_keep_the_form_of_every_layer(tile):
+    """None of the candidates is wrong, so the one with this form is among those measured."""
+    model = Blocks().eval()
+    lowered = lower(model, pictures(4), backend="torchscript", num_streams=2)
+    assert [one.reason for one in lowered.report.candidates] == ["", ""]
+    for batch in (4, 1, 5):
+        x = pictures(batch)
         torch.testing.assert_close(lowered(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_layers_are_timed_for_the_batch_that_is_asked_for(batch, monkeypatch):
+    seen = set()
+
+    def best_tile(self):
+        seen.add(self.images)
+        return 0
+
+    monkeypatch.setattr(ConvolutionSize, "best_tile", best_tile)
+    model = Blocks().eval()
+    TorchScriptBackend(own_layers=True).build(request_for(model, pictures(batch)))
+    assert seen == {batch}
 
 
 def size(*, images, shape, dtype=torch.float32):
@@ -147,13 +204,17 @@ def test_more_memory_must_pay(times, best, monkeypatch):
     # A size of its own: what was measured is kept for as long as the process lives.
     one = replace(size(images=2, shape=shape), height=20 + int(100 * times["6"]))
     assert one.best_tile() == best
-    for result in seen.values():
-        torch.testing.assert_close(result, seen["0"])
+    assert list(seen) == ["0", "4", "6"]
+    torch.testing.assert_close(seen["4"], seen["0"])
+    torch.testing.assert_close(seen["6"], seen["0"])
 
 
-def test_the_timing_finds_out():
-    """Which it is depends on the machine; a lowering ends with one of them."""
-    for kernel, tiles in ((3, (0, 4, 6)), (5, (0, 6))):
-        shape = ConvolutionShape((64, 64, kernel, kernel), padding=(1, 1))
-        assert has_winograd_kernel(torch.float32, shape)
-        assert size(images=2, shape=shape).best_tile() in tiles
+def test_a_layer_is_timed_in_its_own_dtype():
+    """Whatever torch makes tensors of."""
+    shape = ConvolutionShape((24, 24, 5, 5), padding=(2, 2))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert size(images=2, shape=shape).best_tile() in (0, 6)
+    finally:
+        torch.set_default_dtype(before)

@@ -120,12 +120,12 @@ def test_the_operator_keeps_its_promises_to_the_compiler():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"out_features": 40}, "packed must be what pack_convolution makes"),
+        ({"out_features": 40}, "packed must be what pack_convolution"),
         ({"bias": torch.zeros(4)}, "bias must be 5 adjacent numbers"),
         ({"bias": torch.zeros(5).bfloat16()}, "bias must be 5 adjacent numbers"),
         ({"residual": torch.zeros(4, 4)}, "residual must be as the output"),
-        ({"input": torch.zeros(4, 9).bfloat16()}, "packed must be what pack_convolution makes"),
-        ({"input": torch.zeros(4, 6).double()}, "packed must be what pack_convolution makes"),
+        ({"input": torch.zeros(4, 9).bfloat16()}, "packed must be what pack_convolution"),
+        ({"input": torch.zeros(4, 6).double()}, "packed must be what pack_convolution"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, reason):
@@ -157,6 +157,13 @@ for dtype in (torch.float32, torch.bfloat16):
         actual = convolution(image, pack_convolution(kernel, groups), shape=shape, high=1.0)
         expected = torch.nn.functional.conv2d(image, kernel, padding=1, groups=groups)
         torch.testing.assert_close(actual, expected.clamp(max=1.0), rtol=1e-3, atol=1e-3)
+image, kernel = torch.randn(2, 20, 9, 9), torch.randn(20, 20, 3, 3)
+shape = ConvolutionShape(tuple(kernel.shape))
+assert has_winograd_kernel(torch.float32, shape) == is_avx2
+for tile in (4, 6):
+    actual = convolution(image, pack_winograd(kernel, tile=tile), shape=shape)
+    expected = torch.nn.functional.conv2d(image, kernel)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
 """
 
 
@@ -174,9 +181,10 @@ def test_kernels_of_other_instruction_sets_and_torchs_are_right(capability):
 PACK = """
 import sys
 import torch
-from corestream.ops import pack_convolution, pack_linear
+from corestream.ops import pack_convolution, pack_linear, pack_winograd
 weight, kernel = torch.load(sys.argv[1])
-torch.save((pack_linear(weight), pack_convolution(kernel)), sys.argv[2])
+kernels = pack_convolution(kernel), *(pack_winograd(kernel, tile=tile) for tile in (4, 6))
+torch.save((pack_linear(weight), kernels), sys.argv[2])
 """
 
 
@@ -188,16 +196,17 @@ def test_weights_packed_for_other_kernels_are_understood(capability, tmp_path):
     torch.save((weight, kernel), tmp_path / "plain.pt")
     files = str(tmp_path / "plain.pt"), str(tmp_path / "packed.pt")
     run_with_capability(capability, PACK, *files)
-    packed_weight, packed_kernel = torch.load(files[1])
+    packed_weight, packed_kernels = torch.load(files[1])
     torch.testing.assert_close(
         linear(x, packed_weight, out_features=150), x @ weight.T, rtol=1e-4, atol=1e-4
     )
-    torch.testing.assert_close(
-        convolution(image, packed_kernel, shape=ConvolutionShape((150, 20, 3, 3))),
-        torch.nn.functional.conv2d(image, kernel),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    for packed_kernel in packed_kernels:
+        torch.testing.assert_close(
+            convolution(image, packed_kernel, shape=ConvolutionShape((150, 20, 3, 3))),
+            torch.nn.functional.conv2d(image, kernel),
+            rtol=1e-4,
+            atol=1e-4,
+        )
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0)])

@@ -169,8 +169,8 @@ def test_shapes_are_known_without_data():
         ((0, 2, 6), (2, 10), "must have a step"),
         ((5, 2, 6), (3, 10), r"h0 must be \(batch, hidden\) of 2 sequences"),
         ((5, 2, 6), (1, 2, 10), r"must be \(batch, hidden\)"),
-        ((5, 2, 7), (2, 10), "packed must be what pack_convolution makes"),
-        ((5, 2, 6), (2, 40), "packed must be what pack_convolution makes"),
+        ((5, 2, 7), (2, 10), "packed must be what pack_convolution"),
+        ((5, 2, 6), (2, 40), "packed must be what pack_convolution"),
     ],
 )
 def test_what_does_not_fit_is_refused(x, state, reason):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -55,13 +56,16 @@ def check(x, weight, *, tile, padding, bias=None, **options):
     batch=st.integers(0, 3),
     channels=st.integers(1, 40),
     out_channels=st.integers(1, 150),
-    size=st.tuples(st.integers(5, 15), st.integers(5, 15)),
+    size=st.tuples(st.integers(1, 15), st.integers(1, 15)),
     form=st.sampled_from(FORMS),
     padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
     has_bias=st.booleans(),
 )
 def test_any_shape(batch, channels, out_channels, size, form, padding, has_bias):
     tile, kernel = form
+    padding = [
+        max(pad, (kernel - length + 1) // 2) for pad, length in zip(padding, size, strict=True)
+    ]
     weight = weight_of(out_channels, channels, kernel)
     bias = torch.randn(out_channels) if has_bias else None
     check(images(batch, channels, *size), weight, tile=tile, padding=padding, bias=bias)
@@ -92,6 +96,42 @@ def test_a_team_divides_tiles_and_channels(channels, size, num_threads, tile):
         check(images(1, channels, size, size), weight, tile=tile, padding=(1, 1))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("tile", [4, 6])
+def test_more_channels_than_there_are_zeros_at_hand(tile):
+    """Without padding: tiles reach beyond the image all the same."""
+    check(images(1, 4100, 4, 5), weight_of(3, 4100, 3), tile=tile, padding=(0, 0))
+
+
+def tile_error(points, *, channels):
+    """Root mean square error of the algorithm with such points in float32; outputs are about 1."""
+    rows = torch.tensor(points, dtype=torch.float64)[:, None]
+
+    def with_infinity(values):
+        return torch.cat([values, torch.eye(values.shape[1], dtype=torch.float64)[-1:]])
+
+    inputs = torch.zeros(6, 6, dtype=torch.float64)
+    for row, point in enumerate((*points, None)):
+        others = np.poly([other for other in points if other != point])[::-1]
+        inputs[row, : len(others)] = torch.from_numpy(others.copy())
+    distances = (rows - rows.T + torch.eye(len(points))).prod(1, keepdim=True)
+    taps = with_infinity(rows ** torch.arange(3) / distances)
+    outputs = with_infinity(rows ** torch.arange(4)).T.float()
+    x, weight = images(64, channels, 6, 6), weight_of(16, channels, 3)
+    values = inputs.float() @ x @ inputs.T.float()
+    form = (taps @ weight.double() @ taps.T).float()
+    found = outputs @ torch.einsum("ncij,ocij->noij", values, form) @ outputs.T
+    expected = torch.nn.functional.conv2d(x.double(), weight.double())
+    return float((found - expected).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("channels", [64, 512])
+def test_the_points_are_better_than_the_usual(channels):
+    ours = tile_error([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)], channels=channels)
+    usual = tile_error([0.0, 1.0, -1.0, 2.0, -2.0], channels=channels)
+    assert usual < 1e-5
+    assert ours < 0.6 * usual
 
 
 @pytest.mark.parametrize("tile", [4, 6])
@@ -209,7 +249,7 @@ def test_a_form_of_another_weight_is_not_read():
     ],
 )
 def test_weights_without_the_form_are_refused(weight):
-    with pytest.raises(RuntimeError, match="use pack_convolution"):
+    with pytest.raises(RuntimeError, match=r"use pack_convolution|leave such a layer to torch"):
         pack_winograd(weight)
 
 

@@ -10,9 +10,11 @@ from corestream.ops import (
     ConvolutionShape,
     LSTMWeights,
     PackedConvolution,
+    convolution,
     convolution_chain,
     lstm_layer,
     pack_convolution,
+    pack_winograd,
 )
 from tests.unit.runtime.captured import WARM_UP, caller, traced, uncaptured
 
@@ -46,6 +48,42 @@ def test_a_chain_is_done_again_by_rows(num_cores: int) -> None:
         return torch.randn(2, 16, 80, 72, generator=torch.Generator().manual_seed(seed))
 
     model = Chained()
+    source = traced(model, image(0))
+    call = caller(source, num_cores)
+    for _ in range(WARM_UP):
+        call(image(0))
+    before = source.callee.num_captured_runs
+    for seed in range(5):
+        found = call(image(seed))
+        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(image(seed))))
+        torch.testing.assert_close(found, model(image(seed)), rtol=1e-4, atol=1e-4)
+    assert source.callee.num_captured_runs == before + 5
+
+
+class Tiled(nn.Module):
+    """Two layers by Winograd's algorithm, of which the second adds the image."""
+
+    def __init__(self, tile: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        size = 24, 24, 3, 3
+        weight = torch.randn(size, generator=generator) / 15
+        self.packed = pack_winograd(weight, tile=tile)
+        self.shape = ConvolutionShape(size, padding=(1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        half = convolution(image, self.packed, shape=self.shape, low=0.0)
+        return convolution(half, self.packed, shape=self.shape, residual=image)
+
+
+@pytest.mark.parametrize("tile", [4, 6])
+@pytest.mark.parametrize("num_cores", [1, 2])
+def test_tiles_are_made_again(num_cores: int, tile: int) -> None:
+    def image(seed: int) -> Tensor:
+        return torch.randn(2, 24, 17, 13, generator=torch.Generator().manual_seed(seed))
+
+    model = Tiled(tile)
     source = traced(model, image(0))
     call = caller(source, num_cores)
     for _ in range(WARM_UP):
