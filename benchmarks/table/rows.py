@@ -82,8 +82,11 @@ class Bench:
     def _prepare(self, rows: Sequence[Row], folder: Path) -> None:
         self._show(f"{rows[0].model}: preparing weights and expected outputs")
         batches = sorted({str(row.batch) for row in rows})
+        dtypes = ",".join(sorted({row.dtype for row in rows}))
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.table.prepare"]
-        subprocess.run([*command, rows[0].model, str(folder), *batches], cwd=REPO, check=True)
+        subprocess.run(
+            [*command, rows[0].model, str(folder), dtypes, *batches], cwd=REPO, check=True
+        )
 
     def _measure_row(self, row: Row, folder: Path) -> dict[str, Any]:
         spec = MODELS[row.model]

@@ -54,7 +54,7 @@ def measure_curve(
         sizes = counts(len(core_ids))
         batches = [str(ITEMS_PER_CORE * size) for size in sizes]
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.table.prepare"]
-        subprocess.run([*command, model, folder, *batches], cwd=REPO, check=True)
+        subprocess.run([*command, model, folder, "fp32", *batches], cwd=REPO, check=True)
         for size in sizes:
             job = Job(
                 model=model,

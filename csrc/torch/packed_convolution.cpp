@@ -146,8 +146,8 @@ void check_packed(const at::Tensor& packed, const std::optional<at::Tensor>& bia
                             : is_packed_size(packed.sizes(), weight_size, groups, dtype);
   TORCH_CHECK((dtype == at::kFloat || dtype == at::kBFloat16) &&
                   packed.scalar_type() == expected_dtype && has_size && packed.is_contiguous(),
-              "packed must be what pack_convolution or pack_winograd makes of a weight of ", weight_size, " in ",
-              dtype, "; got ", packed.sizes(), " in ", packed.scalar_type(),
+              "packed must be what pack_convolution or pack_winograd makes of a weight of ",
+              weight_size, " in ", dtype, "; got ", packed.sizes(), " in ", packed.scalar_type(),
               "; pack the weight in it");
   if (!is_given(bias)) return;
   TORCH_CHECK(

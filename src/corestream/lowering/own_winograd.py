@@ -58,9 +58,9 @@ class ConvolutionSize:
         with on_team(self.team_size), torch.no_grad():
             # Written to: memory that never was is one page of zeros, wherever it is read.
             size = self.images, self.shape.weight_size[1], self.height, self.width
-            of_dtype = {"dtype": self.dtype, "device": "cpu"}
-            x = torch.full(size, 0.5, **of_dtype).contiguous(memory_format=torch.channels_last)
-            weight = torch.full(self.shape.weight_size, 0.5, **of_dtype)
+            of_dtype = torch.empty((), dtype=self.dtype, device="cpu")
+            x = of_dtype.new_full(size, 0.5).contiguous(memory_format=torch.channels_last)
+            weight = of_dtype.new_full(self.shape.weight_size, 0.5)
             tiles = _TILES[self.shape.weight_size[2]]
             calls = {str(tile): self._call(x, packed(weight, tile=tile)) for tile in tiles}
             times = best_times(calls, rounds=_ROUNDS)
