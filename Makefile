@@ -21,7 +21,7 @@ demo: build ## stock torch and corestream side by side on a real model
 test: build ## all tests, doctests and examples, and the native tests
 	@scripts/test
 
-check: install ## formats, lints, types, layering, sanitizers
+check: install ## formats, lints, types, layering, sanitizers, AVX-512
 	@scripts/check
 
 peers: install ## the engines that the table compares with, each in its own venv
