@@ -46,3 +46,30 @@ def uncaptured(source: Source, call: Callable[[], Any]) -> Any:
         return call()
     finally:
         source.callee.captures = "always"
+
+
+def check_done_again(
+    model: nn.Module,
+    inputs: Callable[[int], tuple[Any, ...]],
+    *,
+    num_cores: int,
+    **tolerances: float,
+) -> None:
+    """A captured model does what the operators do, to the bit, and is right, whatever comes.
+
+    Args:
+        model: Of one output.
+        inputs: Those of a seed.
+        num_cores: Of the stream.
+        tolerances: Those of ``torch.testing.assert_close`` against the model itself.
+    """
+    source = traced(model, *inputs(0))
+    call = caller(source, num_cores)
+    for _ in range(WARM_UP):
+        call(*inputs(0))
+    before = source.callee.num_captured_runs
+    for seed in range(5):
+        found = call(*inputs(seed))
+        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(*inputs(seed))))
+        torch.testing.assert_close(found, model(*inputs(seed)), **tolerances)
+    assert source.callee.num_captured_runs == before + 5

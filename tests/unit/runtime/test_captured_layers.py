@@ -16,7 +16,7 @@ from corestream.ops import (
     pack_convolution,
     pack_winograd,
 )
-from tests.unit.runtime.captured import WARM_UP, caller, traced, uncaptured
+from tests.unit.runtime.captured import check_done_again
 
 
 class Chained(nn.Module):
@@ -44,20 +44,10 @@ class Chained(nn.Module):
 
 @pytest.mark.parametrize("num_cores", [1, 2])
 def test_a_chain_is_done_again_by_rows(num_cores: int) -> None:
-    def image(seed: int) -> Tensor:
-        return torch.randn(2, 16, 80, 72, generator=torch.Generator().manual_seed(seed))
+    def image(seed: int) -> tuple[Tensor]:
+        return (torch.randn(2, 16, 80, 72, generator=torch.Generator().manual_seed(seed)),)
 
-    model = Chained()
-    source = traced(model, image(0))
-    call = caller(source, num_cores)
-    for _ in range(WARM_UP):
-        call(image(0))
-    before = source.callee.num_captured_runs
-    for seed in range(5):
-        found = call(image(seed))
-        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(image(seed))))
-        torch.testing.assert_close(found, model(image(seed)), rtol=1e-4, atol=1e-4)
-    assert source.callee.num_captured_runs == before + 5
+    check_done_again(Chained(), image, num_cores=num_cores, rtol=1e-4, atol=1e-4)
 
 
 class Tiled(nn.Module):
@@ -80,20 +70,10 @@ class Tiled(nn.Module):
 @pytest.mark.parametrize("tile", [4, 6])
 @pytest.mark.parametrize("num_cores", [1, 2])
 def test_tiles_are_made_again(num_cores: int, tile: int) -> None:
-    def image(seed: int) -> Tensor:
-        return torch.randn(2, 24, 17, 13, generator=torch.Generator().manual_seed(seed))
+    def image(seed: int) -> tuple[Tensor]:
+        return (torch.randn(2, 24, 17, 13, generator=torch.Generator().manual_seed(seed)),)
 
-    model = Tiled(tile)
-    source = traced(model, image(0))
-    call = caller(source, num_cores)
-    for _ in range(WARM_UP):
-        call(image(0))
-    before = source.callee.num_captured_runs
-    for seed in range(5):
-        found = call(image(seed))
-        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(image(seed))))
-        torch.testing.assert_close(found, model(image(seed)), rtol=1e-4, atol=1e-4)
-    assert source.callee.num_captured_runs == before + 5
+    check_done_again(Tiled(tile), image, num_cores=num_cores, rtol=1e-4, atol=1e-4)
 
 
 class Recurrent(nn.Module):
@@ -122,14 +102,4 @@ def test_the_steps_of_an_lstm_are_done_again_in_order(num_cores: int) -> None:
         steps, state = (torch.randn(size, generator=generator) for size in sizes)
         return steps, state
 
-    model = Recurrent()
-    source = traced(model, *inputs(0))
-    call = caller(source, num_cores)
-    for _ in range(WARM_UP):
-        call(*inputs(0))
-    before = source.callee.num_captured_runs
-    for seed in range(5):
-        found = call(*inputs(seed))
-        assert torch.equal(found, uncaptured(source, lambda seed=seed: call(*inputs(seed))))
-        torch.testing.assert_close(found, model(*inputs(seed)))
-    assert source.callee.num_captured_runs == before + 5
+    check_done_again(Recurrent(), inputs, num_cores=num_cores)
