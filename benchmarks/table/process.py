@@ -8,7 +8,9 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,15 @@ from benchmarks.table.entrants import PEERS, REPO, Entrant
 from benchmarks.table.job import Arrays, Job, read_arrays
 
 REASON_CHARS = 300
+
+
+def prepare_model(
+    model: str, folder: Path, *, dtypes: Iterable[str], batches: Iterable[int]
+) -> None:
+    """Runs benchmarks.table.prepare in a process of its own, as it takes long and much memory."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.table.prepare", model, str(folder)]
+    command += [",".join(sorted(set(dtypes))), *map(str, sorted(set(batches)))]
+    subprocess.run(command, cwd=REPO, check=True)
 
 
 class EntrantError(Exception):

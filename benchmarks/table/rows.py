@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from benchmarks.machine import CPUTime, computes_bf16, describe, now
 from benchmarks.table.contest import Effort, Show, measure
 from benchmarks.table.entrants import PEAK, PEAK_ENTRANT, Entrant
 from benchmarks.table.job import Job, Mode
-from benchmarks.table.process import REPO
+from benchmarks.table.process import prepare_model
 from benchmarks.zoo import MODELS
 
 NO_BF16 = "the CPU has no bf16 instructions (neither AVX-512 BF16 nor AMX), so bf16 is emulated"
@@ -81,12 +79,8 @@ class Bench:
 
     def _prepare(self, rows: Sequence[Row], folder: Path) -> None:
         self._show(f"{rows[0].model}: preparing weights and expected outputs")
-        batches = sorted({str(row.batch) for row in rows})
-        dtypes = ",".join(sorted({row.dtype for row in rows}))
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.table.prepare"]
-        subprocess.run(
-            [*command, rows[0].model, str(folder), dtypes, *batches], cwd=REPO, check=True
-        )
+        dtypes, batches = (row.dtype for row in rows), (row.batch for row in rows)
+        prepare_model(rows[0].model, folder, dtypes=dtypes, batches=batches)
 
     def _measure_row(self, row: Row, folder: Path) -> dict[str, Any]:
         spec = MODELS[row.model]

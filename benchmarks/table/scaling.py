@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from benchmarks.table import figures
 from benchmarks.table.contest import Effort, Show, measure
 from benchmarks.table.entrants import COMPILED, CORESTREAM, ENTRANTS, Entrant
 from benchmarks.table.job import Job
-from benchmarks.table.process import REPO
+from benchmarks.table.process import prepare_model
 
 ITEMS_PER_CORE = 8
 FILE_NAME = "scaling.json"
@@ -52,9 +50,8 @@ def measure_curve(
     points = []
     with tempfile.TemporaryDirectory(prefix="scaling-", dir=results) as folder:
         sizes = counts(len(core_ids))
-        batches = [str(ITEMS_PER_CORE * size) for size in sizes]
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.table.prepare"]
-        subprocess.run([*command, model, folder, "fp32", *batches], cwd=REPO, check=True)
+        batches = [ITEMS_PER_CORE * size for size in sizes]
+        prepare_model(model, Path(folder), dtypes=["fp32"], batches=batches)
         for size in sizes:
             job = Job(
                 model=model,
